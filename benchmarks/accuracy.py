@@ -1,0 +1,140 @@
+"""How well do registered models learn real data? ``python -m benchmarks.accuracy [--only ROW] [--seeds 0 1 2]``.
+
+Each row trains by the command line, seed by seed, and is judged on the test split once, by the checkpoint that was
+best on validation. Baselines are fitted in the same run on the same splits.
+"""
+
+import argparse
+import json
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from sklearn.linear_model import LogisticRegression
+from sklearn.neighbors import KNeighborsClassifier
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from benchmarks import record
+from zoo import device, plugins
+from zoo.contract import Dataset
+from zoo.registry import open_registry
+
+Baseline = Callable[[], object]
+
+
+@dataclass(frozen=True)
+class Row:
+    """A model × a dataset, and what it must reach.
+
+    Args:
+        bar: Least mean of `metric` over the seeds.
+        floor: Least value in every run.
+        seconds: Longest training.
+        train_limit: Baselines see at most so many training items.
+    """
+
+    model: str
+    recipe: str
+    bar: float
+    seconds: float
+    floor: float = 0.0
+    metric: str = "accuracy"
+    seeds: tuple[int, ...] = (0, 1, 2)
+    baselines: Mapping[str, Baseline] = field(default_factory=dict)
+    train_limit: int = 10_000
+
+
+def logistic_regression() -> object:
+    return make_pipeline(StandardScaler(), LogisticRegression(max_iter=2000))
+
+
+def nearest_neighbours() -> object:
+    return KNeighborsClassifier(3)
+
+
+BASELINES = {"logistic regression": logistic_regression, "3 nearest neighbours": nearest_neighbours}
+ROWS = {
+    "digits": Row("vit-small", "digits", bar=0.98, floor=0.97, seconds=480, baselines=BASELINES),
+    "mnist": Row("vit-micro", "mnist", bar=0.992, seconds=1200, seeds=(0,), baselines=BASELINES),
+    "cifar10-jpeg": Row("vit-micro", "cifar10-jpeg", bar=0.70, seconds=1800, seeds=(0,), baselines=BASELINES),
+}
+
+
+def measure(row: Row, seeds: tuple[int, ...], steps: int | None, where: str) -> dict[str, object]:
+    """Train with every seed and put the test reports together."""
+    reports, seconds = [], []
+    with tempfile.TemporaryDirectory() as folder:
+        for seed in seeds:
+            out = Path(folder) / f"seed-{seed}"
+            arguments = ["train", row.model, "--recipe", row.recipe, "--seed", str(seed), "--out", str(out)]
+            arguments += ["--device", where] + (["--steps", str(steps)] if steps else [])
+            started = time.perf_counter()
+            if record.zoo(*arguments).returncode:
+                raise SystemExit(f"zoo {' '.join(arguments)} failed")
+            seconds.append(time.perf_counter() - started)
+            reports.append(json.loads((out / "report.json").read_text()))
+    values = [report["metrics"][row.metric]["value"] for report in reports]
+    mean = statistics.mean(values)
+    spec = open_registry().resolve(row.model, recipe=row.recipe).spec
+    splits = plugins.task_class(spec.task).datasets(spec)
+    return {
+        "data": spec.data.name,
+        "split": "test",
+        "n_train": len(splits.train),
+        "n_validation": len(splits.validation),
+        "n_test": len(splits.test),
+        "model": row.model,
+        "recipe": row.recipe,
+        "device": device.pick(where).type,
+        "metric": row.metric,
+        "mean": mean,
+        "std": statistics.stdev(values) if len(values) > 1 else None,
+        "values": values,
+        "seeds": list(seeds),
+        "seconds": max(seconds),
+        "baselines": {name: fit(make(), splits.train, splits.test, row.train_limit) for name, make in row.baselines.items()},
+        "bar": row.bar,
+        "floor": row.floor,
+        "bar_seconds": row.seconds,
+        "holds": mean >= row.bar and min(values) >= row.floor and max(seconds) <= row.seconds,
+        "command": f"python -m benchmarks.accuracy --only {row.recipe} --seeds {' '.join(map(str, seeds))}",
+    }
+
+
+def fit(model: object, train: Dataset, test: Dataset, limit: int) -> float:
+    """Accuracy of a scikit-learn classifier on flat pictures."""
+    train_x, train_y = arrays(train, limit)
+    test_x, test_y = arrays(test, len(test))
+    model.fit(train_x, train_y)  # pyright: ignore[reportAttributeAccessIssue]
+    return float((model.predict(test_x) == test_y).mean())  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def arrays(dataset: Dataset, limit: int) -> tuple[np.ndarray, np.ndarray]:
+    items = [dataset[i] for i in range(min(limit, len(dataset)))]
+    return np.stack([np.asarray(item.inputs, dtype=np.float32).ravel() for item in items]), np.array([item.target for item in items])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.accuracy", description=__doc__)
+    parser.add_argument("--only", choices=ROWS, help="one row")
+    parser.add_argument("--seeds", type=int, nargs="+", help="instead of the row's own")
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--quick", action="store_true", help="20 steps a row, nothing written: does it run?")
+    options = parser.parse_args()
+    for name, row in ROWS.items():
+        if options.only in (None, name):
+            seeds = tuple(options.seeds or row.seeds)
+            result = measure(row, seeds[:1] if options.quick else seeds, 20 if options.quick else None, options.device)
+            if not options.quick:
+                hardware = device.describe(device.pick(options.device))
+                record.write("accuracy", [result], identity=("data", "model", "device"), hardware=hardware)
+            print(f"{name}: {result['metric']} {result['mean']:.4f}, {result['seconds']:.0f} s; holds: {result['holds']}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,81 @@
+"""One picture from a file to pixels: every mode a file may have, one size, and a clear word when it cannot be read."""
+
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+import torch
+from jaxtyping import UInt8
+from PIL import Image, ImageOps
+from torchvision.transforms.v2 import functional as F
+
+from zoo.errors import UserError
+
+SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
+MODES = {1: "L", 3: "RGB"}
+
+Pixels = UInt8[np.ndarray, "c h w"]
+
+
+def read_picture(path: Path, channels: int) -> Pixels:
+    """Decode a file of any format Pillow reads, turned as its EXIF data says.
+
+    Raises:
+        UserError: The file cannot be read; it is named.
+    """
+    try:
+        if path.stat().st_size == 0:
+            raise UserError("it is empty (0 bytes)")
+        with path.open("rb") as file:
+            return decode(file, channels)
+    except Exception as error:  # decoders raise whatever a malformed file leads them to
+        reason = "it is no picture" if isinstance(error, Image.UnidentifiedImageError) else str(error)
+        raise UserError(f"cannot read the picture '{path}': {reason or type(error).__name__}") from error
+
+
+def decode(file: IO[bytes], channels: int) -> Pixels:
+    """The pixels of an encoded picture. What is transparent becomes white; 16 bits a channel become 8."""
+    with Image.open(file) as opened:
+        picture = ImageOps.exif_transpose(opened)
+    if picture.mode.startswith("I") or picture.mode == "F":
+        picture = _eight_bits(picture)
+    elif picture.has_transparency_data:
+        picture = picture.convert("RGBA")
+        picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture)
+    pixels = np.array(picture.convert(MODES[channels]))
+    return np.ascontiguousarray(pixels.reshape(*pixels.shape[:2], channels).transpose(2, 0, 1))
+
+
+def _eight_bits(picture: Image.Image) -> Image.Image:
+    """Grey of 16 bits, 32 bits (of which PNG and TIFF writers fill 16) or floats (to 1, else to 255) as 8 bits."""
+    values = np.asarray(picture).astype(np.float64)
+    if picture.mode == "F":
+        values = values * 255 if values.max() <= 1 else values
+    else:
+        values = values / 257
+    return Image.fromarray(values.round().clip(0, 255).astype(np.uint8))
+
+
+def fit_channels(picture: Pixels, channels: int) -> Pixels:
+    """Grey as colour or colour as grey (ITU-R 601 luma); anything else must have the right number already.
+
+    Raises:
+        UserError: There is no way from the one to the other.
+    """
+    if picture.shape[0] == channels:
+        return picture
+    if {picture.shape[0], channels} == {1, 3}:
+        if channels == 3:
+            return np.repeat(picture, 3, axis=0)
+        return F.rgb_to_grayscale(torch.from_numpy(picture)).numpy()
+    raise UserError(
+        f"a picture has {picture.shape[0]} channels and the model reads {channels}; set embed.channels={picture.shape[0]}"
+    )
+
+
+def fit_size(picture: Pixels, size: int) -> Pixels:
+    """Resize the shorter side to `size` pixels, bicubic with antialiasing, and crop the centre square."""
+    if picture.shape[1:] == (size, size):
+        return picture
+    resized = F.resize(torch.from_numpy(picture), [size], F.InterpolationMode.BICUBIC, antialias=True)
+    return F.center_crop(resized, [size, size]).numpy()

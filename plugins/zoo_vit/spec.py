@@ -1,0 +1,86 @@
+"""What a picture classifier's first and last room and its augmentation are made from, and what they cost. Torch-free.
+
+Patches: Dosovitskiy et al. 2020, arXiv:2010.11929; convolutional stem and sequence pooling: Hassani et al. 2021,
+arXiv:2104.05704; registers: Darcet et al. 2023, arXiv:2309.16588.
+"""
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from zoo.specs import Fraction, Spec
+
+CONV_STEM_WIDTH = 64
+"""Channels between the layers of the convolutional stem, as published."""
+
+Probability = Annotated[float, Field(ge=0.0, le=1.0)]
+
+
+class EmbedSpec(Spec):
+    """The first room: a picture becomes tokens."""
+
+    image_size: int = Field(224, ge=1, le=4096, description="side of the square picture, pixels; others are resized")
+    channels: int = Field(3, ge=1, le=64, description="3 is colour, 1 is grey")
+    stem: Literal["patch", "conv"] = Field("patch", description="linear patches, or a small convolutional network")
+    patch_size: int = Field(16, ge=1, le=256, description="side of a patch, pixels; the patch stem only")
+    num_conv_layers: int = Field(2, ge=1, le=6, description="layers of the conv stem, each halving the picture")
+    num_registers: int = Field(0, ge=0, le=64, description="extra tokens that belong to no patch")
+    position: Literal["learned", "sinusoidal"] = Field("learned", description="how a token knows its place")
+
+    @property
+    def stride(self) -> int:
+        """Side of the picture's square that a token stands for, pixels."""
+        return self.patch_size if self.stem == "patch" else 2**self.num_conv_layers
+
+    @property
+    def grid_size(self) -> int:
+        """Tokens along each side of a picture of `image_size`; a last, partial patch counts."""
+        return -(-self.image_size // self.stride)
+
+    @model_validator(mode="after")
+    def _patches_fit(self) -> Self:
+        if self.stride > self.image_size:
+            raise ValueError(
+                f"a token of {self.stride} pixels is larger than image_size {self.image_size}; "
+                "lower patch_size (or num_conv_layers of the conv stem)"
+            )
+        return self
+
+
+class HeadSpec(Spec):
+    """The last room: tokens become one score a class."""
+
+    num_classes: int = Field(1000, ge=2, description="classes")
+    pool: Literal["cls", "mean", "seq"] = Field(
+        "cls", description="a class token, the patches' mean, or their learned weighting (sequence pooling)"
+    )
+    norm: bool = Field(False, description="normalise what was pooled, as timm does after the mean; set core.final_norm off")
+
+
+class AugmentSpec(Spec):
+    """What is done to training pictures; nothing by default. In the order of the fields."""
+
+    crop_scale: tuple[Probability, Probability] | None = Field(
+        None, strict=False, description="random resized crop: smallest and largest share of the area"
+    )
+    crop_padding: int = Field(0, ge=0, le=256, description="random crop: pixels of black border to shift within")
+    flip: Probability = Field(0.0, description="probability of a left-right flip")
+    randaugment: str | None = Field(
+        None,
+        pattern=r"^rand(-(mstd|mmax|inc|m|n|p|w|t)\d+(\.\d+)?)*$",
+        description="timm's RandAugment, such as rand-m9-mstd0.5-inc1",
+    )
+    color_jitter: float = Field(0.0, ge=0.0, le=1.0, description="largest change of brightness, contrast and saturation")
+    erase: Probability = Field(0.0, description="probability of erasing a rectangle")
+    rotate: float = Field(0.0, ge=0.0, le=180.0, description="largest rotation, degrees")
+    translate: float = Field(0.0, ge=0.0, le=1.0, description="largest shift, share of the side")
+    scale: Fraction = Field(0.0, description="largest change of size, share")
+    mixup: float = Field(0.0, ge=0.0, description="alpha of mixup; 0 is off")
+    cutmix: float = Field(0.0, ge=0.0, description="alpha of cutmix; 0 is off. With mixup, one of the two is drawn")
+    mix_probability: Probability = Field(1.0, description="share of batches that are mixed")
+
+    @model_validator(mode="after")
+    def _crop_scale_rises(self) -> Self:
+        if self.crop_scale is not None and not 0.0 < self.crop_scale[0] <= self.crop_scale[1]:
+            raise ValueError(f"crop_scale {list(self.crop_scale)} must rise and be above 0, such as [0.3, 1.0]")
+        return self

@@ -1,0 +1,195 @@
+"""Image classification: which of the known classes a picture shows. The walk from a dataset's items to records."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+from zoo import plugins, registry
+from zoo.contract import Batch, Dataset, Finding, Item, Measures, Record, Source, Splits
+from zoo.core import Model, Output, Transformer
+from zoo.core.layers import make_norm
+from zoo.data.folder import find_files
+from zoo.data.splits import split
+from zoo.errors import UserError, unknown
+from zoo.metrics import classification
+from zoo.specs import DataSpec, RunSpec
+from zoo_vit.augment import Augment, warp
+from zoo_vit.data import Relabelled, load_folder, normalisation
+from zoo_vit.model import PictureEmbed, PictureHead
+from zoo_vit.pictures import SUFFIXES, Pixels, fit_channels, fit_size, read_picture
+from zoo_vit.spec import CONV_STEM_WIDTH, AugmentSpec, EmbedSpec, HeadSpec
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+
+class ImageClassification:
+    """Args:
+    info: `classes`, names in the order of the scores; `mean` and `std` of each channel, of values from 0 to 1.
+    """
+
+    def __init__(self, spec: RunSpec, info: Mapping[str, Any]) -> None:
+        self.core = spec.core
+        self.embed = EmbedSpec(**spec.embed)
+        self.head = HeadSpec(**spec.head)
+        self.classes: Sequence[str] = info["classes"]
+        self.label_smoothing = spec.train.label_smoothing
+        mean, std = (torch.tensor(info[key]).view(-1, 1, 1) for key in ("mean", "std"))
+        self.shift, self.gain = mean * 255, 1 / (std * 255)
+        size = self.embed.image_size
+        self.augment = Augment(size, info["mean"], len(self.classes), **AugmentSpec(**spec.augment).model_dump())
+
+    # ------------------------------------------------------------ data
+
+    @staticmethod
+    def datasets(spec: RunSpec, info: Mapping[str, Any] | None = None) -> Splits:
+        source = read_source(spec.data)
+        classes: list[str] = list(source.info["classes"])
+        if info is not None:
+            source = _in_order(source, classes, list(info["classes"]), spec.data.name)
+        elif len(classes) < 2:
+            raise UserError(
+                f"'{spec.data.name}' has a single class, '{classes[0]}'; there is nothing to tell apart: add another class"
+            )
+        elif "train" not in source.splits:
+            raise UserError(f"'{spec.data.name}' has {' and '.join(source.splits)}, but no train split to learn from")
+        train, validation, test, notes = split(source, spec.data)
+        if info is None:
+            info = {"classes": classes, **normalisation(train, EmbedSpec(**spec.embed).channels)}
+        settings = {"head.num_classes": len(info["classes"])}
+        return Splits(train, validation, test, info, settings, notes)
+
+    @staticmethod
+    def check(spec: RunSpec) -> Sequence[Finding]:
+        from zoo_vit.check import check
+
+        return check(spec.data)
+
+    def inputs(self, sources: Sequence[str]) -> Dataset:
+        return find_files(sources, SUFFIXES)
+
+    def transform(self, item: Item, rng: np.random.Generator | None) -> Mapping[str, Any]:
+        picture = self._pixels(item)
+        if rng is None:
+            sample: dict[str, Any] = {"image": fit_size(picture, self.embed.image_size)}
+        else:
+            sample = self.augment.picture(picture, rng)
+        sample["target"] = item.target
+        return sample
+
+    def _pixels(self, item: Item) -> Pixels:
+        if isinstance(item.inputs, Path):
+            return read_picture(item.inputs, self.embed.channels)
+        return fit_channels(item.inputs, self.embed.channels)
+
+    def collate(self, samples: Sequence[Mapping[str, Any]], ids: Sequence[str]) -> Batch:
+        images = torch.from_numpy(np.stack([sample["image"] for sample in samples])).float()
+        if "affine" in samples[0]:
+            images = warp(images, torch.from_numpy(np.stack([sample["affine"] for sample in samples])))
+        images = (images - self.shift) * self.gain
+        labels = [sample["target"] for sample in samples]
+        targets = None if None in labels else torch.tensor(labels)
+        if "mix" in samples[0] and targets is not None:
+            images, targets = self.augment.mix(images, targets, samples[0]["mix"])
+        return Batch({"image": images}, targets, tuple(ids))
+
+    # ------------------------------------------------------------ model
+
+    def build(self) -> Model:
+        embed, head, core = self.embed, self.head, self.core
+        first = PictureEmbed(
+            core.dim,
+            embed.image_size,
+            channels=embed.channels,
+            patch_size=embed.patch_size,
+            num_conv_layers=embed.num_conv_layers if embed.stem == "conv" else 0,
+            conv_width=CONV_STEM_WIDTH,
+            class_token=head.pool == "cls",
+            num_registers=embed.num_registers,
+            position=embed.position,
+        )
+        norm = make_norm(core.norm, core.dim, core.norm_eps, bias="norm" in core.bias) if head.norm else None
+        last = PictureHead(core.dim, head.num_classes, pool=head.pool, num_prefix=first.num_prefix, norm=norm)
+        return Model(first, Transformer(**core.model_dump()), last)
+
+    def loss(self, output: Output, batch: Batch) -> tuple[Tensor, int]:
+        return self._losses(output.logits, batch.targets).sum(), len(batch.ids)
+
+    def _losses(self, logits: Float[Tensor, "b classes"], targets: Tensor) -> Float[Tensor, " b"]:
+        """Cross-entropy with class indices or, mixed, with a distribution over classes."""
+        return F.cross_entropy(logits.float(), targets, reduction="none", label_smoothing=self.label_smoothing)
+
+    # ------------------------------------------------------------ results
+
+    def decode(self, output: Output, batch: Batch) -> Sequence[Record]:
+        logits = output.logits.detach().float()
+        scores = logits.softmax(-1).cpu().numpy()
+        num = len(batch.ids)
+        targets, losses = [None] * num, [None] * num
+        if batch.targets is not None:
+            hard = batch.targets.argmax(-1) if batch.targets.ndim == 2 else batch.targets
+            targets, losses = hard.tolist(), self._losses(logits, batch.targets).tolist()
+        return [
+            Record(id=each, prediction=int(score.argmax()), target=target, scores=score, loss=loss)
+            for each, score, target, loss in zip(batch.ids, scores, targets, losses, strict=True)
+        ]
+
+    def measure(self, records: Sequence[Record]) -> Measures:
+        return classification(records, self.classes)
+
+    def describe(self, record: Record, top_k: int) -> Mapping[str, Any]:
+        """The most likely class and its probability, then the next ones, numbered from 2."""
+        assert record.scores is not None
+        best = np.argsort(-record.scores, kind="stable")[:top_k]
+        said: dict[str, Any] = {}
+        for rank, index in enumerate(best.tolist(), start=1):
+            number = "" if rank == 1 else f"_{rank}"
+            said |= {f"label{number}": self.classes[index], f"probability{number}": float(record.scores[index])}
+        return said
+
+    def draw(self, axes: "Axes", item: Item, relevance: np.ndarray) -> None:
+        """The picture as the model sees it, with the patches' relevance over it; other tokens have no place in it."""
+        side = self.embed.grid_size
+        heat = relevance[len(relevance) - side * side :].reshape(side, side)
+        size, reach = self.embed.image_size, side * self.embed.stride  # a last, partial patch reaches beyond the edge
+        picture = fit_size(self._pixels(item), size).transpose(1, 2, 0)
+        axes.imshow(picture.squeeze(-1) if picture.shape[-1] == 1 else picture, cmap="gray", extent=(0, size, size, 0))
+        axes.imshow(heat, cmap="inferno", alpha=0.5, interpolation="bilinear", extent=(0, reach, reach, 0))
+        axes.set(xlim=(0, size), ylim=(size, 0))
+        axes.set_axis_off()
+
+
+def read_source(data: DataSpec) -> Source:
+    """A dataset by name, or a folder of class folders by path.
+
+    Raises:
+        UserError: It is neither, or cannot be read.
+    """
+    known = registry.open_registry().datasets
+    if data.name in known:
+        return plugins.dataset_loader(data.name)(data)
+    if not Path(data.name).expanduser().is_dir():
+        if "/" in data.name or "\\" in data.name:
+            raise UserError(f"there is no folder '{data.name}'; give the path of a folder of class folders, root/class/*")
+        raise unknown("dataset or folder", data.name, known, "run 'zoo data list', or give the path of a folder, root/class/*")
+    return load_folder(data)
+
+
+def _in_order(source: Source, classes: list[str], wanted: list[str], name: str) -> Source:
+    """The source with targets in a model's class order. It may lack some of the classes, but has no others."""
+    if classes == wanted:
+        return source
+    if strangers := [each for each in classes if each not in wanted]:
+        raise UserError(
+            f"'{name}' has classes that the model does not know: {', '.join(strangers)}\n"
+            f"the data has: {', '.join(classes)}\nthe model knows: {', '.join(wanted)}\n"
+            "rename the class folders, or train a model on these classes"
+        )
+    order = [wanted.index(each) for each in classes]
+    return Source({key: Relabelled(each, order) for key, each in source.splits.items()}, {**source.info, "classes": wanted})

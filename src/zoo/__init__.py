@@ -1,0 +1,65 @@
+"""A model zoo in which one attention core serves every modality.
+
+Everything public is here; names that need torch are imported when they are first used.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from zoo.contract import API_VERSION, Batch, Item, Manifest, Measures, Record, Source, Splits, Table, TaskEntry, hookimpl
+from zoo.errors import UserError
+
+if TYPE_CHECKING:
+    from zoo.evaluator import evaluate
+    from zoo.plugins import register
+    from zoo.predictor import predict
+    from zoo.registry import list_models
+    from zoo.report import Report
+    from zoo.run import Run, load, open_run
+    from zoo.trainer import train
+
+_LAZY = {
+    "evaluate": "zoo.evaluator",
+    "list_models": "zoo.registry",
+    "load": "zoo.run",
+    "open_run": "zoo.run",
+    "predict": "zoo.predictor",
+    "register": "zoo.plugins",
+    "Report": "zoo.report",
+    "Run": "zoo.run",
+    "train": "zoo.trainer",
+}
+
+__all__ = [
+    "API_VERSION",
+    "Batch",
+    "Item",
+    "Manifest",
+    "Measures",
+    "Record",
+    "Report",
+    "Run",
+    "Source",
+    "Splits",
+    "Table",
+    "TaskEntry",
+    "UserError",
+    "evaluate",
+    "hookimpl",
+    "list_models",
+    "load",
+    "open_run",
+    "predict",
+    "register",
+    "train",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LAZY:
+        raise AttributeError(f"module 'zoo' has no attribute '{name}'")
+    return getattr(import_module(_LAZY[name]), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,0 +1,362 @@
+"""The reader of catalogues: YAML → values → validated entries, every error at once with its file, line and column.
+
+YAML 1.2 core schema (yaml.org/spec/1.2.2, 10.3): `1e-3` is a number; `no`, `on` and `1_000` are text. And less than YAML:
+one document; no anchors, aliases, merge keys or tags; every key is text and stands once; every number is finite.
+"""
+
+import math
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar, get_args, get_origin
+
+import yaml
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from zoo.errors import UserError, did_you_mean
+from zoo.specs import SCHEMA_VERSION, Catalogue
+
+MAX_BYTES = 1_000_000
+MAX_DEPTH = 16
+
+Keys = tuple[str | int, ...]
+"""Where a value stands: the keys and positions that lead to it."""
+
+NULL = re.compile(r"(?:null|Null|NULL|~|)\Z")
+BOOL = re.compile(r"(?:true|True|TRUE|false|False|FALSE)\Z")
+INT = re.compile(r"(?:[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+)\Z")
+FLOAT = re.compile(r"(?:[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN))\Z")
+
+_Model = TypeVar("_Model", bound=BaseModel)
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Problem:
+    """Something wrong in a file, or on the command line (line 0). `keys` lead to it; `plugin` is whose file it is."""
+
+    file: str
+    line: int
+    column: int
+    message: str
+    keys: Keys = ()
+    plugin: str = ""
+
+    def __str__(self) -> str:
+        place = f"{self.file}:{self.line}:{self.column}" if self.line else self.file
+        return f"{place}: {self.message}"
+
+
+@dataclass(slots=True)
+class Document:
+    """A YAML document as plain values, with the line and column (from 1) of every key and value."""
+
+    file: str
+    value: Any = None
+    key_places: dict[Keys, tuple[int, int]] = field(default_factory=dict)
+    value_places: dict[Keys, tuple[int, int]] = field(default_factory=dict)
+    problems: list[Problem] = field(default_factory=list)
+
+    def problem(self, keys: Keys, message: str, *, at_key: bool = False) -> Problem:
+        """A problem at these keys, or at the nearest that are in the file."""
+        places = self.key_places if at_key else self.value_places
+        near = keys
+        while near and near not in places:
+            near, places = near[:-1], self.key_places
+        line, column = places.get(near, (1, 1) if self.value_places else (0, 0))
+        return Problem(self.file, line, column, f"{dotted(keys)}: {message}" if keys else message, keys)
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """What could be read of a catalogue. Entries with a problem are left out of `catalogue`."""
+
+    catalogue: Catalogue
+    document: Document
+    problems: tuple[Problem, ...]
+
+
+def dotted(keys: Iterable[str | int]) -> str:
+    return ".".join(map(str, keys))
+
+
+def raise_problems(problems: Iterable[Problem]) -> None:
+    """All of them as one `UserError`, in the order of the file."""
+    if listed := sorted(problems):
+        raise UserError("\n".join(map(str, listed)))
+
+
+# ---------------------------------------------------------------- YAML → values
+
+
+def read(path: Path) -> Document:
+    """The YAML document in a file; that it is missing, larger than 1 MB or not UTF-8 is a problem of it."""
+    document = Document(str(path))
+    try:
+        with path.open("rb") as file:
+            content = file.read(MAX_BYTES + 1)
+        if len(content) > MAX_BYTES:
+            message = f"larger than {MAX_BYTES:,} bytes; split it into catalogues of several plugins"
+            document.problems.append(Problem(document.file, 0, 0, message))
+            return document
+        return parse(content.decode("utf-8-sig"), document.file)
+    except OSError as error:
+        document.problems.append(Problem(document.file, 0, 0, f"cannot be read: {error.strerror}"))
+    except UnicodeDecodeError as error:
+        before = content[: error.start]
+        line, column = before.count(b"\n") + 1, error.start - before.rfind(b"\n")
+        document.problems.append(Problem(document.file, line, column, "not UTF-8; save the file in that encoding"))
+    return document
+
+
+def parse(text: str, file: str) -> Document:
+    """Plain values and where they stand; what is refused is in `problems`."""
+    document = Document(file)
+    try:
+        _Composer(document, text).compose()
+    except yaml.reader.ReaderError as error:
+        before = text[: text.find(chr(error.character))]
+        line, column = before.count("\n") + 1, len(before) - before.rfind("\n")
+        document.problems.append(Problem(file, line, column, f"character {error.character:#06x} is not allowed in YAML"))
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
+        message = ", ".join(filter(None, [error.context, error.problem]))
+        document.problems.append(Problem(file, line, column, f"not YAML: {message}"))
+    return document
+
+
+class _Composer:
+    """Events of libyaml's parser → values. Our own, since yaml's composer hides aliases, duplicates and places."""
+
+    def __init__(self, document: Document, text: str) -> None:
+        self.document = document
+        loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+        self.events: Iterator[yaml.Event] = yaml.parse(text, Loader=loader)
+
+    def compose(self) -> None:
+        next(self.events)  # the stream's start
+        if isinstance(next(self.events), yaml.StreamEndEvent):
+            return
+        self.document.value = self.node((), next(self.events))
+        next(self.events)  # the document's end
+        after = next(self.events)
+        if not isinstance(after, yaml.StreamEndEvent):
+            self.refuse((), after, "a second document; a catalogue is one, without '---' inside")
+
+    def refuse(self, keys: Keys, event: yaml.Event, message: str) -> None:
+        place = (event.start_mark.line + 1, event.start_mark.column + 1)
+        self.document.problems.append(Problem(self.document.file, *place, message, keys))
+
+    def node(self, keys: Keys, event: yaml.Event) -> Any:
+        if len(keys) > MAX_DEPTH:
+            raise yaml.MarkedYAMLError(problem=f"nested deeper than {MAX_DEPTH}", problem_mark=event.start_mark)
+        self.document.value_places[keys] = (event.start_mark.line + 1, event.start_mark.column + 1)
+        if isinstance(event, yaml.AliasEvent):
+            return self.refuse(keys, event, f"alias '*{event.anchor}' is not allowed; write the value out")
+        if event.anchor:
+            self.refuse(keys, event, f"anchor '&{event.anchor}' is not allowed; write each value where it is used")
+        if event.tag is not None:
+            self.refuse(keys, event, f"tag '{event.tag}' is not allowed; write plain YAML")
+        if isinstance(event, yaml.ScalarEvent):
+            return self.scalar(keys, event)
+        if isinstance(event, yaml.MappingStartEvent):
+            return self.mapping(keys)
+        items: list[Any] = []
+        while not isinstance(item := next(self.events), yaml.SequenceEndEvent):
+            items.append(self.node((*keys, len(items)), item))
+        return items
+
+    def mapping(self, keys: Keys) -> dict[str, Any]:
+        entries: dict[str, Any] = {}
+        while not isinstance(event := next(self.events), yaml.MappingEndEvent):
+            key = self.key(keys, event)
+            if key in entries:
+                line, _ = self.document.key_places[*keys, key]
+                self.refuse((*keys, key), event, f"key '{key}' stands twice; first in line {line}")
+            if key is None or key in entries:
+                self.node((*keys, "?"), next(self.events))
+            else:
+                self.document.key_places[*keys, key] = (event.start_mark.line + 1, event.start_mark.column + 1)
+                entries[key] = self.node((*keys, key), next(self.events))
+        return entries
+
+    def key(self, keys: Keys, event: yaml.Event) -> str | None:
+        key = self.node((*keys, "?"), event)
+        if isinstance(event, yaml.AliasEvent):
+            return None
+        if not isinstance(key, str):
+            remedy = f"; quote it: '{event.value}'" if isinstance(event, yaml.ScalarEvent) else ""
+            return self.refuse(keys, event, f"a key must be text{remedy}")
+        if key == "<<":
+            return self.refuse(keys, event, "merge key '<<' is not allowed; write the values out")
+        return key
+
+    def scalar(self, keys: Keys, event: yaml.ScalarEvent) -> str | int | float | bool | None:
+        text: str = event.value
+        if not event.implicit[0]:
+            return text
+        if NULL.match(text):
+            return None
+        if BOOL.match(text):
+            return text in {"true", "True", "TRUE"}
+        if INT.match(text):
+            if len(text) > 40:
+                return self.refuse(keys, event, f"a number of {len(text)} digits; at most 40 are read")
+            return int(text, 0) if text[:2] in {"0o", "0x"} else int(text)
+        if FLOAT.match(text):
+            number = float(text) if text[-1] in "0123456789." else math.inf
+            if math.isinf(number):
+                return self.refuse(keys, event, f"'{text}' is not a finite number")
+            return number
+        return text
+
+
+# ---------------------------------------------------------------- values → entries
+
+
+def load(path: Path) -> Loaded:
+    """Read a catalogue: whatever is wrong, even that there is no such file, is in `problems`."""
+    document = read(path)
+    catalogue, found = validate(Catalogue, document)
+    problems = tuple(sorted([*document.problems, *found]))
+    if problems or catalogue is None:
+        catalogue = Catalogue.model_validate({**_sound(document.value, problems), "schema_version": SCHEMA_VERSION})
+    return Loaded(catalogue, document, problems)
+
+
+def validate(model: type[_Model], document: Document) -> tuple[_Model | None, list[Problem]]:
+    """The document as a `model`, or None and why not."""
+    if document.value is None and document.problems:
+        return None, []
+    try:
+        return model.model_validate(document.value), []
+    except ValidationError as error:
+        known = {problem.keys for problem in document.problems}
+        found = [(*error_keys(details), explain(details, model)) for details in error.errors(include_url=False)]
+        return None, [document.problem(keys, message, at_key=at_key) for keys, at_key, message in found if keys not in known]
+
+
+def error_keys(details: ErrorDetails) -> tuple[Keys, bool]:
+    """The keys of an error, and whether it is of the last key rather than its value."""
+    keys = details["loc"]
+    if keys and keys[-1] == "[key]":
+        return keys[:-1], True
+    return keys, details["type"] in {"extra_forbidden", "missing"}
+
+
+def _sound(value: Any, problems: Iterable[Problem]) -> dict[str, Any]:
+    """The entries without a problem; none, if something is wrong above the entries."""
+    spoiled = {problem.keys[:2] for problem in problems}
+    if any(len(keys) < 2 for keys in spoiled):
+        return {}
+    return {
+        kind: {name: entry for name, entry in entries.items() if (kind, name) not in spoiled}
+        for kind, entries in value.items()
+        if kind != "schema_version"
+    }
+
+
+# ---------------------------------------------------------------- what pydantic found, in our words
+
+_WANTED = {
+    "int_type": "a whole number",
+    "int_from_float": "a whole number",
+    "float_type": "a number",
+    "string_type": "text",
+    "bool_type": "true or false",
+    "dict_type": "a mapping",
+    "model_type": "a mapping",
+    "tuple_type": "a list",
+    "list_type": "a list",
+}
+_BOUNDS = {"greater_than": ">", "greater_than_equal": "≥", "less_than": "<", "less_than_equal": "≤"}
+
+
+def explain(details: ErrorDetails, model: type[BaseModel]) -> str:
+    """What is wrong with a value, what is allowed and, where one comes near, what was meant."""
+    kind, given, context = details["type"], details["input"], details.get("ctx", {})
+    keys, at_key = error_keys(details)
+    key = str(keys[-1]) if keys else ""
+    if keys == ("schema_version",):
+        return _explain_version(kind, given)
+    if kind == "extra_forbidden":
+        allowed = allowed_keys(model, keys[:-1])
+        return f"unknown key '{key}'{did_you_mean(key, allowed) or '; allowed: ' + ', '.join(allowed)}"
+    if kind == "missing":
+        return f"'{key}' is missing"
+    if kind in _WANTED:
+        return f"expected {_WANTED[kind]}, got {said(given)}{_remedy(kind, given)}"
+    if kind in _BOUNDS:
+        return f"must be {_BOUNDS[kind]} {next(iter(context.values()))}, got {given}"
+    if kind == "literal_error":
+        allowed = re.findall(r"'([^']*)'", context["expected"]) or [context["expected"]]
+        return f"{said(given)} is not one of {', '.join(allowed)}{did_you_mean(str(given), allowed)}"
+    if kind == "string_pattern_mismatch" and at_key:
+        return f"'{key}' is not a name: small letters, digits, '.', '_' and '-' only (a recipe is MODEL/RECIPE)"
+    if kind == "string_pattern_mismatch":
+        return f"{said(given)} does not match {context['pattern']}"
+    if kind == "value_error":
+        return str(context["error"])
+    message = details["msg"]
+    return f"{message[0].lower()}{message[1:]}, got {said(given)}"
+
+
+def _explain_version(kind: str, given: Any) -> str:
+    if kind == "missing":
+        return f"'schema_version' is missing; write 'schema_version: {SCHEMA_VERSION}' at the top"
+    if isinstance(given, int) and given > SCHEMA_VERSION:
+        return f"{given} is newer than {SCHEMA_VERSION}, which this zoo reads; run 'pip install -U attention-zoo'"
+    return f"{said(given)} is not {SCHEMA_VERSION}, which this zoo reads; write 'schema_version: {SCHEMA_VERSION}'"
+
+
+def said(value: Any) -> str:
+    """A value as a message names it."""
+    match value:
+        case None:
+            return "nothing"
+        case bool():
+            return str(value).lower()
+        case int() | float():
+            return str(value)
+        case str():
+            return f"'{value}'" if len(value) <= 60 else f"'{value[:57]}...'"
+        case dict():
+            return "a mapping"
+        case _:
+            return "a list"
+
+
+def _remedy(kind: str, given: Any) -> str:
+    if kind == "string_type" and isinstance(given, int | float):
+        return f"; quote it: '{said(given)}'"
+    if kind == "bool_type" and isinstance(given, str) and given.lower() in {"yes", "no", "on", "off", "y", "n"}:
+        return f"; write {'true' if given.lower() in {'yes', 'on', 'y'} else 'false'}"
+    if kind in {"int_type", "float_type"} and isinstance(given, str):
+        plain = given.replace("_", "").replace(",", "")
+        if INT.match(plain) or (kind == "float_type" and FLOAT.match(plain)):
+            return f"; write {plain} without quotes or separators"
+    return ""
+
+
+def allowed_keys(model: type[BaseModel], keys: Keys) -> list[str]:
+    """The keys of the mapping at `keys` inside a `model`; empty where any key is allowed."""
+    inner = _spec_at(model, keys)
+    return [] if inner is None else list(inner.model_fields)
+
+
+def _spec_at(annotation: Any, keys: Keys) -> type[BaseModel] | None:
+    """The model that `keys` lead to, through fields, mappings, lists and unions."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        if not keys:
+            return annotation
+        field_info = annotation.model_fields.get(str(keys[0]))
+        return _spec_at(field_info.annotation, keys[1:]) if field_info else None
+    arguments = get_args(annotation)
+    origin = get_origin(annotation)
+    if origin is dict:
+        return _spec_at(arguments[1], keys[1:]) if keys else None
+    if origin in {list, tuple}:
+        return _spec_at(arguments[0], keys[1:]) if keys else None
+    return next((found for each in arguments if (found := _spec_at(each, keys)) is not None), None)

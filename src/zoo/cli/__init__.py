@@ -1,0 +1,49 @@
+"""The command line: thin typer commands over the library. Torch-free until a command needs it."""
+
+import os
+import sys
+from typing import Annotated
+
+import typer
+
+from zoo.cli import catalogue, data, plugins, runs, train
+from zoo.errors import UserError
+
+app = typer.Typer(
+    name="zoo",
+    help="A model zoo in which one attention core serves every modality.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command("list")(catalogue.list_models)
+app.command("show")(catalogue.show)
+app.command("train")(train.train)
+app.command("eval")(runs.evaluate)
+app.command("predict")(runs.predict)
+app.command("explain")(runs.explain)
+app.command("runs")(runs.compare)
+app.command("doctor")(catalogue.doctor)
+app.add_typer(data.app, name="data")
+app.add_typer(catalogue.registry_app, name="registry")
+app.add_typer(plugins.app, name="plugins")
+
+
+@app.callback()
+def _options(
+    plugin: Annotated[
+        list[str] | None, typer.Option("-p", "--plugin", metavar="MODULE", help="Also load this plugin module.")
+    ] = None,
+) -> None:
+    if plugin:
+        os.environ["ZOO_PLUGINS"] = ",".join([*filter(None, [os.environ.get("ZOO_PLUGINS")]), *plugin])
+
+
+def main() -> None:
+    """Run a command. A `UserError` is one message and exit status 2; anything else is a fault of ours."""
+    try:
+        app()
+    except UserError as error:
+        print(f"zoo: {error}", file=sys.stderr)
+        sys.exit(2)

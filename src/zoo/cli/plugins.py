@@ -1,0 +1,65 @@
+"""`zoo plugins`: who is there, a new one, and whether one keeps its promises."""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from zoo.cli.output import note, print_json, print_table
+from zoo.errors import UserError
+
+app = typer.Typer(help="Plugins: list them, write one, check one.", no_args_is_help=True)
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
+
+
+@app.command("list", epilog="Example: zoo -p my_module plugins list")
+def list_plugins(json: Json = False) -> None:
+    """List the plugins: loaded, blocked, failed or incompatible, and why."""
+    from zoo import plugins
+
+    rows = plugins.rows()
+    if json:
+        print_json([asdict(row) for row in rows])
+        return
+    print_table(
+        ("plugin", "status", "distribution", "version", "brings or reason"),
+        [
+            (row.name, row.status, row.distribution, row.version, row.reason or ", ".join((*row.tasks, *row.datasets)))
+            for row in rows
+        ],
+    )
+
+
+@app.command("new", epilog="Example: zoo plugins new beats && pip install -e beats && zoo train beats-micro")
+def new(
+    name: Annotated[str, typer.Argument(help="Its name, such as beats; the package is then zoo_beats.")],
+    out: Annotated[Path | None, typer.Option(help="Folder to write; NAME when not given.")] = None,
+) -> None:
+    """Write a small plugin that can be installed, tested and trained at once."""
+    from zoo.plugins.scaffold import write_plugin
+
+    folder = write_plugin(name, out)
+    print(folder)
+    note(f"now: pip install -e {folder} && zoo train {name}-micro && pytest {folder}")
+
+
+@app.command("check", epilog="Example: zoo plugins check vit")
+def check(
+    name: Annotated[str, typer.Argument(help="A plugin's name, from 'zoo plugins list'.")], json: Json = False
+) -> None:
+    """Hold a plugin against the contract: its values, its gradients, its invariances, its resume."""
+    from zoo.testing import run_checks
+
+    results = []
+    for result in run_checks(name):
+        results.append(result)
+        note(f"{result.status:7} {result.check}" + (f": {result.reason}" if result.reason else ""))
+    if json:
+        print_json([asdict(result) for result in results])
+    failed = [result.check for result in results if result.status == "failed"]
+    if failed:
+        raise UserError(f"plugin '{name}' fails {len(failed)} of {len(results)} checks: {', '.join(failed)}")
+    if not json:
+        print(f"plugin '{name}' passes {len(results)} checks")

@@ -1,0 +1,257 @@
+"""Commands on trained runs: ``zoo eval``, ``zoo predict``, ``zoo explain`` and ``zoo runs``."""
+
+import re
+import sys
+from collections.abc import Sequence
+from datetime import datetime
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from zoo.cli.output import note, print_json, print_table
+from zoo.errors import UserError
+
+RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder, as `zoo train` printed it.")]
+Inputs = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="INPUT...",
+        help="What the task reads, such as files and folders; - reads a list, one a line, from stdin.",
+    ),
+]
+Device = Annotated[
+    str | None, typer.Option(help="auto, cpu, cuda, cuda:N or mps; what the run was trained on when not given.")
+]
+Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
+
+
+class Method(StrEnum):
+    attention = "attention"
+    rollout = "rollout"
+
+
+def evaluate(
+    run: RunFolder,
+    data: Annotated[
+        str | None, typer.Option(help="A dataset's name, a folder or a file; the run's own when not given.")
+    ] = None,
+    split: Annotated[str, typer.Option(help="train, validation or test.")] = "test",
+    device: Device = None,
+    json: Json = False,
+) -> None:
+    """Evaluate a run's best checkpoint, with intervals, tables and pictures.
+
+    Writes eval-DATA-SPLIT.json, .md and .png into the run folder, over an earlier evaluation of the same name only.
+
+    Example: zoo eval runs/vit-small-20260101-120000 --data my-photos --split test
+    """
+    from zoo.evaluator import evaluate as examine
+
+    report = examine(run, data, split, device=device)
+    path = report.write(run, f"eval-{_slug(Path(report.data).name)}-{split}")
+    if json:
+        print_json(report.document())
+    else:
+        report.show()
+    note(f"written: {path}")
+
+
+def predict(
+    run: RunFolder,
+    inputs: Inputs,
+    top_k: Annotated[int, typer.Option(min=1, help="Predictions for an input.")] = 1,
+    out: Annotated[Path | None, typer.Option(help="Write a .csv or .jsonl file.")] = None,
+    device: Device = None,
+    json: Json = False,
+) -> None:
+    """Predict files, folders or whatever the run's task reads.
+
+    An input that cannot be read is named, the rest goes on, and the exit status is 2.
+
+    Example: zoo predict runs/vit-small-20260101-120000 photo.png my-photos --top-k 3 --out predictions.csv
+    """
+    from zoo.predictor import answers, check_out, write_answers
+
+    if out is not None:
+        check_out(out)
+    found = answers(run, _sources(inputs), top_k=top_k, device=device)
+    if out is not None:
+        found = write_answers(found, out)
+    rows: list[dict[str, Any]] = []
+    num_predicted = num_failed = 0
+    for answer in found:
+        if answer.error is not None:
+            note(f"cannot read '{answer.input}': {answer.error}")
+            num_failed += 1
+            continue
+        num_predicted += 1
+        if json or out is None:
+            rows.append(answer.row)
+    if json:
+        print_json(rows)
+    elif rows:
+        print_table(list(rows[0]), [[_short(value) for value in row.values()] for row in rows])
+    if out is not None:
+        note(f"written: {out}, {num_predicted} predictions")
+    _fail_if(num_failed)
+
+
+def explain(
+    run: RunFolder,
+    inputs: Inputs,
+    method: Annotated[
+        Method, typer.Option(help="One layer's attention, or its flow through all layers up to it.")
+    ] = Method.attention,
+    layer: Annotated[int | None, typer.Option(min=1, help="Counted from 1; the last when not given.")] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="A .png file, or for several inputs a folder; NAME-METHOD.png here when not given."),
+    ] = None,
+    device: Device = None,
+) -> None:
+    """Draw what the model attends to, a PNG for each input.
+
+    Example: zoo explain runs/vit-small-20260101-120000 photo.png --method rollout --out photo-rollout.png
+    """
+    from functools import partial
+
+    from zoo import device as devices
+    from zoo.data.loader import Skipped
+    from zoo.explain import draw_single, drawable, explain_dataset
+    from zoo.report import picture
+    from zoo.run import open_run
+
+    opened = open_run(run)
+    task = opened.load_task()
+    drawable(task)
+    dataset = task.inputs(_sources(inputs))
+    paths = _picture_paths(dataset.ids, method, out)
+    model = opened.load_model().to(devices.pick(device or opened.spec.train.device))
+    heading = f"{method} of layer {layer}" if layer else f"{method}, last layer"
+    num_failed = 0
+    found = explain_dataset(model, task, dataset, method=method.value, layer=layer)
+    for path, each in zip(paths, found, strict=True):
+        if isinstance(each, Skipped):
+            note(f"cannot read '{each.id}': {each.reason}")
+            num_failed += 1
+            continue
+        try:
+            path.write_bytes(picture(partial(draw_single, task=task, explanation=each, note=heading)))
+        except OSError as error:
+            raise UserError(f"cannot write '{path}': {error.strerror}\nname another place with --out") from error
+        print(path)
+    _fail_if(num_failed)
+
+
+def compare(
+    folder: Annotated[Path, typer.Argument(metavar="[DIR]", help="A folder of run folders.")] = Path("runs"),
+    json: Json = False,
+) -> None:
+    """Compare runs side by side: what they trained, how far they came and what they reached in the test.
+
+    Example: zoo runs runs --json
+    """
+    if not folder.is_dir():
+        raise UserError(f"there is no folder '{folder}'\nname a folder of runs, or make one: zoo train vit-small")
+    folders = (
+        [folder] if (folder / "spec.yaml").exists() else sorted(each for each in folder.iterdir() if each.is_dir())
+    )
+    rows = [_overview(each) for each in folders]
+    if json:
+        print_json(rows)
+    elif rows:
+        print_table(list(rows[0]), [[_short(value) for value in row.values()] for row in rows])
+    else:
+        note(f"no runs in '{folder}'; make one: zoo train vit-small --out {folder / 'first'}")
+
+
+def _overview(folder: Path) -> dict[str, Any]:
+    """A run's row; of a broken one what can be known, and why it is broken."""
+    from zoo.run import open_run
+
+    columns = (
+        "run",
+        "model",
+        "data",
+        "state",
+        "steps",
+        "metric",
+        "value",
+        "low",
+        "high",
+        "seconds",
+        "modified",
+        "problem",
+    )
+    row: dict[str, Any] = dict.fromkeys(columns)
+    row |= {"run": folder.name, "modified": f"{datetime.fromtimestamp(_modified(folder)):%Y-%m-%d %H:%M}"}
+    try:
+        run = open_run(folder)
+        row |= {"model": run.spec.model, "data": run.spec.data.name}
+        row |= {"state": run.status().get("state"), "problem": run.status().get("why")}
+        trained = [each for each in run.metrics() if each["split"] == "train"]
+        row["steps"] = trained[-1]["step"] if trained else 0
+        row["seconds"] = round(_seconds(trained, run.spec.train.batch_size * run.spec.train.accumulate), 1)
+        if report := run.report():
+            row |= {"metric": report.primary, **report.metrics[report.primary]._asdict()}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        row["problem"] = str(error).splitlines()[0]
+    return row
+
+
+def _seconds(trained: Sequence[dict[str, Any]], items_per_step: int) -> float:
+    """Time spent training, without evaluations, from the rows of metrics.jsonl."""
+    steps = [0, *(row["step"] for row in trained)]
+    return sum(
+        (step - before) * items_per_step / row["items_per_second"]
+        for before, step, row in zip(steps, steps[1:], trained, strict=False)
+    )
+
+
+def _modified(folder: Path) -> float:
+    return max(path.stat().st_mtime for path in [folder, *folder.iterdir()])
+
+
+def _sources(inputs: Sequence[str]) -> list[str]:
+    """The inputs, with ``-`` replaced by the lines of stdin."""
+    lines = [line for line in sys.stdin.read().splitlines() if line.strip()] if "-" in inputs else []
+    sources = [each for source in inputs for each in (lines if source == "-" else [source])]
+    if not sources:
+        raise UserError("stdin named no input\ngive one a line, such as: ls *.png | zoo predict RUN -")
+    return sources
+
+
+def _picture_paths(ids: Sequence[str], method: Method, out: Path | None) -> list[Path]:
+    """Where each item's picture goes: the file named, or a file of the item's name in the folder named."""
+    if out is not None and out.suffix and out.suffix != ".png":
+        raise UserError(f"cannot write '{out}': pictures are written as .png\nrename it")
+    if out is not None and out.suffix == ".png" and not out.is_dir():
+        if len(ids) > 1:
+            raise UserError(f"'{out}' holds one picture, but there are {len(ids)} inputs\nname a folder with --out")
+        return [out]
+    folder = out or Path()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"cannot make the folder '{folder}': {error.strerror}\nname another one with --out") from error
+    names = [Path(each).stem for each in ids]
+    if len(set(names)) < len(names):
+        names = [_slug(each) for each in ids]
+    return [folder / f"{name}-{method}.png" for name in names]
+
+
+def _slug(text: str) -> str:
+    """The text as part of a file's name."""
+    return re.sub(r"[^\w.-]+", "-", text).strip("-")
+
+
+def _short(value: Any) -> Any:
+    return f"{value:.4f}" if isinstance(value, float) else value
+
+
+def _fail_if(num_failed: int) -> None:
+    if num_failed:
+        note(f"{num_failed} inputs could not be read")
+        raise typer.Exit(2)

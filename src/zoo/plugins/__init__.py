@@ -1,0 +1,44 @@
+"""The plugin door: tasks, models, datasets and trackers, from whoever brings them.
+
+Read on in `discovery` (who is there), `loading` (who is good), `session` (what a notebook brings), `lookup` (what is
+asked), `scaffold` (a new one). All torch-free: manifests are imported at the first question, and what they name,
+``"package.module:Name"``, when it is used.
+"""
+
+from zoo.plugins.loading import Status
+from zoo.plugins.lookup import (
+    PluginRow,
+    catalogues,
+    dataset_loader,
+    reset,
+    revision,
+    row,
+    rows,
+    stamps,
+    task_class,
+    task_entry,
+    task_part,
+    tasks,
+    trackers,
+)
+from zoo.plugins.session import SESSION, register, registered
+
+__all__ = [
+    "SESSION",
+    "PluginRow",
+    "Status",
+    "catalogues",
+    "dataset_loader",
+    "register",
+    "registered",
+    "reset",
+    "revision",
+    "row",
+    "rows",
+    "stamps",
+    "task_class",
+    "task_entry",
+    "task_part",
+    "tasks",
+    "trackers",
+]

@@ -1,0 +1,253 @@
+"""What plugins bring, by name. What one of them breaks stays with it: a row for all, an error for who uses it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, cast
+
+from zoo.contract import Source, Task, TaskEntry, Tracker
+from zoo.errors import UserError, unknown
+from zoo.plugins import loading, session
+from zoo.plugins.discovery import Found, PluginError, catalogue_path, environment, find, isolated, source_hash
+from zoo.plugins.loading import Plugin, Status, import_reference, loaded, plugins
+from zoo.plugins.session import SESSION
+from zoo.specs import DataSpec, PluginStamp
+
+if TYPE_CHECKING:
+    from zoo.specs import RunSpec
+
+Part = Literal["embed", "head", "augment", "cost"]
+_SESSION = Found(SESSION, "zoo.register")
+
+
+@dataclass(frozen=True, slots=True)
+class PluginRow:
+    """A plugin as `zoo plugins list` shows it.
+
+    Args:
+        distribution: None for a module named by ``ZOO_PLUGINS`` and for this session; likewise `version`.
+        reason: Why it is not loaded, on one line.
+    """
+
+    name: str
+    status: Status
+    distribution: str | None
+    version: str | None
+    module: str
+    reason: str = ""
+    tasks: tuple[str, ...] = ()
+    datasets: tuple[str, ...] = ()
+
+
+def rows() -> Sequence[PluginRow]:
+    """Every plugin that was found, whatever became of it, and what this session registered."""
+    listed = [
+        PluginRow(
+            name=plugin.found.name,
+            status=plugin.status,
+            distribution=plugin.found.distribution,
+            version=plugin.found.version,
+            module=plugin.found.reference,
+            reason=plugin.reason,
+            tasks=tuple(entry.name for entry in plugin.manifest.tasks) if plugin.manifest else (),
+            datasets=tuple(plugin.manifest.datasets) if plugin.manifest else (),
+        )
+        for plugin in plugins()
+    ]
+    here = session.current()
+    if here != session.Session():
+        brought = tuple(here.tasks), tuple(here.loaders)
+        listed.append(PluginRow(SESSION, "loaded", None, None, _SESSION.module, "", *brought))
+    return listed
+
+
+def row(name: str) -> PluginRow:
+    """The row of a plugin, by plugin or module name.
+
+    Raises:
+        UserError: There is no such plugin.
+    """
+    listed = rows()
+    for each in listed:
+        if name in (each.name, each.module):
+            return each
+    raise unknown("plugin", name, {each.name for each in listed}, "run 'zoo plugins list' to see them")
+
+
+def tasks() -> Mapping[str, TaskEntry]:
+    """Every task by name."""
+    return {entry.name: entry for _, manifest in loaded() for entry in manifest.tasks} | dict(session.current().tasks)
+
+
+def task_class(name: str) -> type[Task]:
+    """The class of a task.
+
+    Raises:
+        UserError: There is no such task, or its plugin cannot be loaded; the message says which and why.
+    """
+    return cast("type[Task]", _object(task_entry(name).task, _owner_of_task(name)))
+
+
+def task_part(name: str, part: Part) -> Any:
+    """A task's spec class or its cost formula; None where it has none.
+
+    Raises:
+        UserError: As in `task_class`.
+    """
+    reference = getattr(task_entry(name), part)
+    return None if reference is None else _object(reference, _owner_of_task(name))
+
+
+def task_entry(name: str) -> TaskEntry:
+    """The entry of a task, whose plugin may be asked for more.
+
+    Raises:
+        UserError: There is no such task.
+    """
+    known = tasks()
+    if name not in known:
+        raise _missing("task", name, known, "run 'zoo plugins list' to see what each plugin brings")
+    return known[name]
+
+
+def dataset_loader(name: str) -> Callable[[DataSpec], Source]:
+    """The loader of a dataset.
+
+    Raises:
+        UserError: There is no such dataset, or its plugin cannot be loaded.
+    """
+    here = session.current().loaders
+    owners = dict.fromkeys(here, _SESSION) | {each: found for found, manifest in loaded() for each in manifest.datasets}
+    references = {**here, **{each: ref for _, manifest in loaded() for each, ref in manifest.datasets.items()}}
+    if name not in references:
+        raise _missing("dataset", name, references, "run 'zoo data list' to see them")
+    return _object(references[name], owners[name])
+
+
+def catalogues() -> Sequence[tuple[str, Path]]:
+    """Each plugin's `registry.yaml`, with the plugin's name. No plugin's code is imported.
+
+    Raises:
+        UserError: A module named by `-p` or ``ZOO_PLUGINS`` is not there.
+    """
+    paths: list[tuple[str, Path]] = []
+    for found in find(*environment()):
+        if found.trouble and found.distribution is None:
+            raise UserError(f"plugin {found}: {found.trouble}\nrun 'zoo plugins list' to see what is installed")
+        path = None if found.blocked or found.trouble else catalogue_path(found.module)
+        if path is not None:
+            paths.append((found.name, path))
+    return paths
+
+
+def trackers(spec: RunSpec, folder: Path) -> list[Tracker]:
+    """The trackers that `spec.train.trackers` names.
+
+    Raises:
+        UserError: No plugin answers to a name, or one that does cannot start.
+    """
+    hooks = {each.found: each.hooks.zoo_tracker for each in plugins() if each.hooks is not None}
+    hooks = {found: hook for found, hook in hooks.items() if hook.get_hookimpls()}
+    made: list[Tracker] = []
+    for name in spec.train.trackers:
+        alone = spec.model_copy(update={"train": spec.train.model_copy(update={"trackers": (name,)})})
+        before = len(made)
+        for found, hook in hooks.items():
+            with _blaming(found):
+                made += hook(spec=alone, folder=folder)
+        if len(made) == before:
+            raise _missing("tracker", name, [each.name for each in hooks], "run 'zoo plugins list' to see every plugin")
+    return made
+
+
+def stamps(task: str) -> dict[str, PluginStamp]:
+    """Which code a run of this task is made with, by plugin name."""
+    found = _owner_of_task(task)
+    if found == _SESSION:
+        return {SESSION: PluginStamp(distribution=SESSION, version="unversioned")}
+    return {
+        found.name: PluginStamp(
+            distribution=found.distribution or found.module,
+            version=found.version or "unversioned",
+            sha256=source_hash(found.module),
+        )
+    }
+
+
+def revision() -> tuple[str, str, int]:
+    """Changes whenever what plugins bring may have: a key for what is cached elsewhere."""
+    return (*environment(), session.revision())
+
+
+def reset() -> None:
+    """Forget what was loaded and registered, as a test must that installs plugins."""
+    loading.forget()
+    session.forget()
+
+
+def _owner_of_task(name: str) -> Found:
+    task_entry(name)
+    owners = {entry.name: found for found, manifest in loaded() for entry in manifest.tasks}
+    return owners.get(name, _SESSION)
+
+
+def _object(reference: str, owner: Found) -> Any:
+    if owner == _SESSION and reference in session.current().objects:
+        return session.current().objects[reference]
+    with _blaming(owner):
+        return import_reference(reference)
+
+
+@contextmanager
+def _blaming(found: Found) -> Iterator[None]:
+    """Code of a plugin runs; what it raises is an error that names the plugin and the remedy."""
+    try:
+        with isolated(found.package):
+            yield
+    except PluginError as error:
+        raise UserError(f"plugin {found} failed: {error}\n{_remedy(found, error.__cause__)}") from error
+
+
+def _remedy(found: Found, cause: BaseException | None) -> str:
+    if isinstance(cause, ModuleNotFoundError) and cause.name and cause.name.partition(".")[0] != found.package:
+        return f"install what it needs: pip install {cause.name.partition('.')[0]}"
+    return f"mend or reinstall {found.distribution or found.module}; 'zoo plugins check {found.name}' says more"
+
+
+def _missing(kind: str, name: str, known: Iterable[str], remedy: str) -> UserError:
+    """The name is unknown, or it is of a plugin that is not loaded; then that is what to mend."""
+    absent = [each for each in plugins() if each.status != "loaded"]
+    for plugin in absent:
+        if name not in _brings(plugin, kind):
+            continue
+        if plugin.status == "blocked":
+            advice = "take it out of ZOO_DISABLE_PLUGINS to use it"
+        else:
+            advice = f"mend or reinstall {plugin.found.distribution or plugin.found.module}"
+        said = f"the {kind} '{name}' comes from plugin {plugin.found}, which is not loaded"
+        return UserError(f"{said} ({plugin.status}): {plugin.reason}\n{advice}; 'zoo plugins list' shows every plugin")
+    others = [f"not loaded: plugin {each.found} ({each.status}): {each.reason}" for each in absent]
+    return UserError("\n".join([str(unknown(kind, name, known, remedy)), *others]))
+
+
+def _brings(plugin: Plugin, kind: str) -> set[str]:
+    """What a plugin that is not loaded would bring: by its manifest where it has one, else by its catalogue."""
+    import yaml
+
+    names = {plugin.found.name} if kind == "tracker" else set()
+    if plugin.manifest is not None:
+        names |= set(plugin.manifest.datasets) if kind == "dataset" else {each.name for each in plugin.manifest.tasks}
+    path = catalogue_path(plugin.found.module) if plugin.found.reference else None
+    if path is None:
+        return names
+    try:
+        catalogue = yaml.safe_load(path.read_text(encoding="utf-8"))
+        datasets, models = (catalogue.get(section) or {} for section in ("datasets", "models"))
+        if kind == "dataset":
+            return names | set(datasets)
+        return names | {entry["task"] for entry in [*models.values(), *datasets.values()]}
+    except (OSError, ValueError, yaml.YAMLError, AttributeError, KeyError, TypeError):
+        return names  # it is broken anyhow, and the registry says how

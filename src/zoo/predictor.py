@@ -1,0 +1,102 @@
+"""The counter: a trained run answers for what a user hands it."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from itertools import islice
+from pathlib import Path
+from typing import Any, NamedTuple, TextIO
+
+from zoo import device as devices
+from zoo.errors import UserError
+from zoo.evaluator import portions
+from zoo.run import Run, open_run
+
+SUFFIXES = (".csv", ".jsonl")
+
+
+class Answer(NamedTuple):
+    """What a run says of one input: the task's own columns, or why the input could not be read."""
+
+    input: str
+    values: Mapping[str, Any]
+    error: str | None = None
+
+    @property
+    def row(self) -> dict[str, Any]:
+        return {"input": self.input, **self.values}
+
+
+def predict(
+    run: Run | str | Path, inputs: str | Sequence[str], *, top_k: int = 1, device: str | None = None
+) -> list[Answer]:
+    """Predict inputs, in order. One that cannot be read is answered by its error, and the rest goes on.
+
+    Args:
+        inputs: What the task reads, such as files and folders.
+        top_k: Predictions for an input, where the task has several.
+        device: What the run was trained on when None.
+
+    Raises:
+        UserError: An input does not exist, or the run has no model yet.
+    """
+    return list(answers(run, [inputs] if isinstance(inputs, str) else inputs, top_k=top_k, device=device))
+
+
+def answers(
+    run: Run | str | Path, inputs: Sequence[str], *, top_k: int = 1, device: str | None = None
+) -> Iterator[Answer]:
+    """`predict`, each answer as soon as it is known."""
+    run = run if isinstance(run, Run) else open_run(run)
+    task = run.load_task()
+    dataset = task.inputs([str(each) for each in inputs])
+    where = devices.pick(device or run.spec.train.device)
+    model = run.load_model().to(where)
+    ids = iter(dataset.ids)
+    for part in portions(model, task, dataset, spec=run.spec, device=where, on_error="skip"):
+        found = {record.id: Answer(record.id, task.describe(record, top_k)) for record in part.records}
+        found |= {name: Answer(name, {}, why) for name, why in part.skipped.items()}
+        yield from (found[each] for each in islice(ids, len(part.records) + len(part.skipped)))
+
+
+def write_answers(found: Iterable[Answer], path: Path) -> Iterator[Answer]:
+    """Write what could be predicted as it comes, and hand every answer on. The file appears at the end, whole."""
+    with _whole_file(path) as file:
+        table: csv.DictWriter[str] | None = None
+        for answer in found:
+            if answer.error is None and path.suffix == ".jsonl":
+                file.write(json.dumps(answer.row, ensure_ascii=False) + "\n")
+            elif answer.error is None:
+                if table is None:
+                    table = csv.DictWriter(file, list(answer.row))
+                    table.writeheader()
+                table.writerow(answer.row)
+            yield answer
+
+
+def check_out(path: Path) -> None:
+    """Refuse a file that `write_answers` cannot write, before any work is done.
+
+    Raises:
+        UserError: Its suffix is none of `SUFFIXES`, or its folder is missing or read-only.
+    """
+    if path.suffix not in SUFFIXES:
+        raise UserError(f"cannot write '{path}': predictions are written as {' or '.join(SUFFIXES)}\nrename it")
+    if path.is_dir() or not path.parent.is_dir() or not os.access(path.parent, os.W_OK):
+        raise UserError(f"cannot write '{path}'\nname a file in a folder that exists and can be written")
+
+
+@contextmanager
+def _whole_file(path: Path) -> Iterator[TextIO]:
+    part = path.with_name(f".{path.name}.part")
+    try:
+        # File names need not be text: what is no UTF-8 in them goes through as it is.
+        with part.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file:
+            yield file
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)

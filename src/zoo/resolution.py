@@ -1,0 +1,215 @@
+"""From layers of settings to one spec: default < registry < recipe < data < command, and where each value came from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import reduce
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+from zoo import plugins
+from zoo.catalogue import Document, Keys, Problem, dotted, error_keys, explain, parse, raise_problems, said
+from zoo.errors import UserError, did_you_mean
+from zoo.specs import CoreSpec, DataSpec, RunSpec, TrainSpec
+
+ROOMS = ("core", "embed", "head", "augment", "data", "train")
+_OURS: Mapping[str, type[BaseModel]] = {"core": CoreSpec, "data": DataSpec, "train": TrainSpec}
+
+
+@dataclass(frozen=True, slots=True)
+class Resolved:
+    """A spec and, by dotted key, where each value came from: default, registry, recipe, data or command."""
+
+    spec: RunSpec
+    sources: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """Values of one source, nested by key.
+
+    Args:
+        prefix: The keys in `document` under which the values stand.
+        settings: Values by dotted key instead, as a user or a dataset gives them.
+    """
+
+    source: str
+    values: Mapping[str, Any]
+    document: Document = field(default_factory=lambda: Document(""))
+    prefix: Keys = ()
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+    def problem(self, keys: Keys, message: str, *, at_key: bool) -> Problem:
+        if not self.settings:
+            return self.document.problem((*self.prefix, *keys), message, at_key=at_key)
+        near = [key for key in self.settings if _within(key, dotted(keys)) or _within(dotted(keys), key)]
+        if self.source == "data":
+            found = self.document.problem((*self.prefix, *near[:1]), message)
+            return found if self.document.file else Problem("the data", 0, 0, found.message)
+        return Problem(" ".join(f"--set {key}={_shown(self.settings[key])}" for key in near), 0, 0, message)
+
+
+def merge(lower: Mapping[str, Any], upper: Mapping[str, Any]) -> dict[str, Any]:
+    """`upper` over `lower`; mappings are merged, anything else is replaced."""
+    merged = dict(lower)
+    for key, value in upper.items():
+        old = merged.get(key)
+        merged[key] = merge(old, value) if isinstance(old, Mapping) and isinstance(value, Mapping) else value
+    return merged
+
+
+def nested(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """``{"train.lr": 1}`` → ``{"train": {"lr": 1}}``."""
+    values: dict[str, Any] = {}
+    for key, value in settings.items():
+        for part in reversed(key.split(".")):
+            value = {part: value}
+        values = merge(values, value)
+    return values
+
+
+def leaves(values: Mapping[str, Any], keys: Keys = ()) -> Iterator[tuple[Keys, Any]]:
+    """Every value that is no mapping, or an empty one, with its keys."""
+    for key, value in values.items():
+        if isinstance(value, Mapping) and value:
+            yield from leaves(value, (*keys, key))
+        else:
+            yield (*keys, key), value
+
+
+def part(task: str, room: str) -> type[BaseModel] | None:
+    """The spec class of a room: ours, or the task's; None where the task has none and takes what it is given."""
+    return _OURS.get(room) or plugins.task_part(task, room)
+
+
+def has_place(task: str, key: str) -> bool:
+    """Whether a task's spec classes have a field for a dotted key."""
+    room, _, inner = key.partition(".")
+    if room not in ROOMS:
+        return False
+    spec_class = part(task, room)
+    return spec_class is None or inner.partition(".")[0] in spec_class.model_fields
+
+
+def assemble(task: str, layers: Sequence[Layer], rooms: Iterable[str] = ROOMS) -> tuple[dict[str, Any], list[Problem]]:
+    """The rooms of a spec, each checked by its class, and every problem at the layer that brought it.
+
+    Raises:
+        UserError: The task is unknown or cannot be loaded.
+    """
+    merged = reduce(merge, (layer.values for layer in layers), dict.fromkeys(ROOMS, {}))
+    built: dict[str, Any] = {}
+    problems: list[Problem] = []
+    for room in rooms:
+        spec_class = part(task, room)
+        try:
+            value = spec_class.model_validate(merged[room]) if spec_class else merged[room]
+            built[room] = value if room in _OURS or spec_class is None else value.model_dump(mode="json")
+        except ValidationError as error:
+            for details in error.errors(include_url=False):
+                keys, at_key = error_keys(details)
+                layer = _culprit((room, *keys), layers, missing=details["type"] == "missing")
+                problems.append(layer.problem((room, *keys), explain(details, spec_class), at_key=at_key))
+    return built, problems
+
+
+def resolve(model: str, task: str, layers: Sequence[Layer]) -> Resolved:
+    """The spec that the layers, lowest first, make.
+
+    Raises:
+        UserError: All that is wrong with them.
+    """
+    rooms, problems = assemble(task, layers)
+    raise_problems(problems)
+    spec = RunSpec(model=model, task=task, **rooms)
+    sources = {
+        dotted(keys): next((layer.source for layer in reversed(layers) if _decides(layer.values, keys)), "default")
+        for keys, _ in leaves(spec.model_dump(mode="json", include=set(ROOMS)))
+    }
+    return Resolved(spec, sources)
+
+
+def settle(resolved: Resolved, settings: Mapping[str, Any]) -> Resolved:
+    """Apply what the data decides, by dotted key, such as ``head.num_classes``.
+
+    Raises:
+        UserError: The command said otherwise.
+    """
+    now = resolved.spec.model_dump(mode="json")
+    asked = {dotted(keys): value for keys, value in leaves(now) if resolved.sources.get(dotted(keys)) == "command"}
+    refuse_contradictions(asked, settings)
+    layers = [Layer("", {room: now[room] for room in ROOMS}), Layer("data", nested(settings), settings=settings)]
+    settled = resolve(resolved.spec.model, resolved.spec.task, layers)
+    sources = {
+        key: source if source == "data" and key not in asked else resolved.sources.get(key, "default")
+        for key, source in settled.sources.items()
+    }
+    return Resolved(settled.spec.model_copy(update={"plugins": resolved.spec.plugins}), sources)
+
+
+def refuse_contradictions(asked: Mapping[str, Any], settings: Mapping[str, Any]) -> None:
+    for key, value in settings.items():
+        if key in asked and asked[key] != value:
+            raise UserError(
+                f"--set {key}={_shown(asked[key])} contradicts the data, which has {_shown(value)}; leave it out"
+            )
+
+
+def read_settings(settings: Sequence[str] | Mapping[str, Any], task: str) -> dict[str, Any]:
+    """``["train.lr=1e-3"]`` → ``{"train.lr": 0.001}``; of equal keys the last counts.
+
+    Raises:
+        UserError: One is not KEY=VALUE, its value is not YAML or its key leads nowhere.
+    """
+    given = settings if isinstance(settings, Mapping) else dict(map(_setting, settings))
+    for key in given:
+        room, _, inner = key.partition(".")
+        if room not in ROOMS:
+            places = [f"{each}.{name}" for each in ROOMS for name in getattr(part(task, each), "model_fields", ())]
+            meant = [place for place in places if place.partition(".")[2] == key]
+            near = f"; did you mean '{meant[0]}'?" if meant else did_you_mean(key, [*ROOMS, *places])
+            raise UserError(f"--set {key}: unknown key '{room}'{near}\nkeys begin with {', '.join(ROOMS)}")
+        if key == "data.name":
+            raise UserError(f"--set {key}: use --data {_shown(given[key])}")
+        if not inner:
+            raise UserError(f"--set {key}: name a value in it, such as --set {key}.NAME=VALUE")
+    return dict(given)
+
+
+def _setting(text: str) -> tuple[str, Any]:
+    key, equals, value = text.partition("=")
+    if not equals or not key.strip():
+        raise UserError(f"--set {text}: write KEY=VALUE, such as --set train.lr=3e-4")
+    document = parse(value, f"--set {text}")
+    if document.problems:
+        raise UserError(f"--set {text}: {document.problems[0].message}")
+    return key.strip(), document.value
+
+
+def _culprit(keys: Keys, layers: Sequence[Layer], *, missing: bool) -> Layer:
+    """The layer to blame: the last that holds the value; for what is missing or default, the nearest around it."""
+    while len(keys) > 1 and not any(_decides(layer.values, keys) for layer in layers):
+        keys = keys[:-1]
+    holding = [layer for layer in layers if _decides(layer.values, keys)] or list(layers)
+    return holding[0] if missing else holding[-1]
+
+
+def _decides(values: Any, keys: Keys) -> bool:
+    """Whether the values say what stands at `keys`, perhaps by saying what stands around it."""
+    for key in keys:
+        if not isinstance(values, Mapping):
+            return True
+        if key not in values:
+            return False
+        values = values[key]
+    return True
+
+
+def _within(inner: str, outer: str) -> bool:
+    return inner == outer or inner.startswith(f"{outer}.")
+
+
+def _shown(value: Any) -> str:
+    return value if isinstance(value, str) else str(value) if isinstance(value, list | dict) else said(value)

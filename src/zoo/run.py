@@ -1,0 +1,164 @@
+"""A run folder: what a training leaves behind, and how the rest of the zoo finds its way in it.
+
+    spec.yaml    metrics.jsonl    checkpoints/    report.json report.md *.png    status.json
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from zoo import plugins, registry
+from zoo.checkpoint import Checkpoint, checkpoint_at, newest_checkpoint, write_atomically
+from zoo.contract import Task
+from zoo.errors import UserError
+from zoo.registry import Resolved
+from zoo.specs import RunSpec
+
+if TYPE_CHECKING:
+    from zoo.core.model import Model
+    from zoo.report import Report
+
+
+@dataclass(frozen=True)
+class Run:
+    """A training's folder, finished or not."""
+
+    folder: Path
+
+    @cached_property
+    def spec(self) -> RunSpec:
+        return registry.read_run_spec(self.folder / "spec.yaml")
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.folder / "checkpoints"
+
+    @property
+    def metrics_file(self) -> Path:
+        return self.folder / "metrics.jsonl"
+
+    def status(self) -> dict[str, Any]:
+        """``{"state": "running" | "done" | "preempted" | "failed", ...}``; empty before the first write."""
+        path = self.folder / "status.json"
+        return json.loads(path.read_text()) if path.exists() else {}
+
+    def set_status(self, state: str, **facts: Any) -> None:
+        now = datetime.now().astimezone().isoformat(timespec="seconds")
+        write_atomically(self.folder / "status.json", json.dumps({"state": state, "at": now, **facts}, indent=2))
+
+    def metrics(self) -> list[dict[str, Any]]:
+        """The rows of metrics.jsonl; a last line cut short by a kill is left out."""
+        rows: list[dict[str, Any]] = []
+        for line in self.metrics_file.read_text().splitlines() if self.metrics_file.exists() else ():
+            try:
+                rows.append(json.loads(line))
+            except ValueError:
+                break
+        return rows
+
+    def report(self) -> "Report | None":
+        """The test report that training ended with."""
+        from zoo.report import Report
+
+        path = self.folder / "report.json"
+        return Report.from_json(path.read_text()) if path.exists() else None
+
+    def checkpoint(self, which: str = "best") -> Checkpoint:
+        """The best checkpoint by validation, or the newest.
+
+        Raises:
+            UserError: There is no whole checkpoint.
+        """
+        newest, broken = newest_checkpoint(self.checkpoints)
+        if newest is None:
+            why = "".join(f"\n  {line}" for line in broken)
+            raise UserError(
+                f"run '{self.folder}' has no checkpoint to load{why}\n"
+                f"go on with 'zoo train {self.spec.model} --out {self.folder} --resume'"
+            )
+        best = newest.trainer()["best"]
+        return (which == "best" and best and checkpoint_at(self.checkpoints, best["step"])) or newest
+
+    def load_task(self) -> Task:
+        """The run's task, told what the training data decided, such as the class names."""
+        info: Mapping[str, Any] = self.checkpoint().metadata()["info"]
+        return plugins.task_class(self.spec.task)(self.spec, info)
+
+    def load_model(self, which: str = "best") -> "Model":
+        """The trained model, in evaluation mode, on the CPU; the averaged weights where the run keeps an average."""
+        from safetensors.torch import load_file
+
+        checkpoint = self.checkpoint(which)
+        model = self.load_task().build()
+        model.load_state_dict(load_file(checkpoint.ema_weights or checkpoint.weights))
+        return model.eval()
+
+
+def open_run(path: str | Path) -> Run:
+    """The run in a folder.
+
+    Raises:
+        UserError: It is no run folder.
+    """
+    folder = Path(path)
+    if not (folder / "spec.yaml").is_file():
+        what = "is no run folder: it has no spec.yaml" if folder.is_dir() else "does not exist"
+        raise UserError(f"'{folder}' {what}\nname the folder that 'zoo train' printed, or list them with 'zoo runs'")
+    return Run(folder)
+
+
+def create_run(out: str | Path | None, spec: RunSpec) -> Run:
+    """A new folder with the spec in it; ``runs/NAME-DATETIME`` when none is named.
+
+    Raises:
+        UserError: The folder holds something already, or cannot be written.
+    """
+    folder = Path(out) if out is not None else Path("runs") / f"{spec.model}-{datetime.now():%Y%m%d-%H%M%S}"
+    if (folder / "spec.yaml").exists():
+        raise UserError(f"'{folder}' holds a run already\nadd --resume to go on with it, or name another folder")
+    try:
+        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+            raise UserError(f"'{folder}' is not an empty folder\nname a new or an empty one with --out")
+        (folder / "checkpoints").mkdir(parents=True)
+        registry.write_run_spec(spec, folder / "spec.yaml")
+    except OSError as error:
+        raise UserError(
+            f"cannot write to the run folder '{folder}': {error.strerror}\nname a folder you can write to with --out"
+        ) from error
+    return Run(folder)
+
+
+def resume_run(out: str | Path | None, asked: Resolved) -> Run:
+    """The run in `out`, if what the command asks for is what the run was made from.
+
+    Raises:
+        UserError: There is no such run, or it belongs to another spec: every difference is named.
+    """
+    if out is None:
+        raise UserError("--resume needs the run's folder\nname it with --out")
+    run = open_run(out)
+    theirs, ours = run.spec.model_dump(mode="json"), asked.spec.model_dump(mode="json")
+    # Defaults and recipes may have changed since; only what this command says itself must agree.
+    said = [key for key, source in asked.sources.items() if source == "command"]
+    differing = [
+        f"{key}: the run has {json.dumps(_at(theirs, key))}, the command {json.dumps(_at(ours, key))}"
+        for key in ["model", "task", "data.name", *said]
+        if _at(theirs, key) != _at(ours, key)
+    ]
+    if differing:
+        listed = "".join(f"\n  {line}" for line in dict.fromkeys(differing))
+        raise UserError(
+            f"'{out}' belongs to another spec:{listed}\nresume with the original arguments, or train in another folder"
+        )
+    return run
+
+
+def _at(document: Mapping[str, Any], key: str) -> Any:
+    value: Any = document
+    for part in key.split("."):
+        value = value.get(part) if isinstance(value, Mapping) else None
+    return value

@@ -1,0 +1,42 @@
+"""SIGTERM and Ctrl-C end a training between two steps, when what was learnt can be saved."""
+
+import signal
+import threading
+from pathlib import Path
+from types import FrameType, TracebackType
+from typing import Self
+
+
+class Preempted(Exception):
+    """A signal asked the training to stop, and it is saved.
+
+    Args:
+        number: The signal; the command line exits with 128 + it.
+    """
+
+    def __init__(self, number: int, folder: Path, step: int) -> None:
+        super().__init__(f"stopped by {signal.Signals(number).name} at step {step}, saved in '{folder}'")
+        self.number, self.folder, self.step = number, folder, step
+
+
+class StopSignal:
+    """Remembers that a stop was asked for; asked twice, it stops at once. Only the main thread can listen."""
+
+    def __init__(self) -> None:
+        self.number: int | None = None
+        self._before: dict[int, object] = {}
+
+    def __enter__(self) -> Self:
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGTERM, signal.SIGINT):
+                self._before[number] = signal.signal(number, self._ask)
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)  # pyright: ignore[reportArgumentType]
+
+    def _ask(self, number: int, frame: FrameType | None) -> None:
+        if self.number is not None:
+            raise KeyboardInterrupt
+        self.number = number

@@ -1,0 +1,100 @@
+"""The task: from items to batches, from a model's output to a loss and to records, from records to figures."""
+
+from collections.abc import Mapping, Sequence
+from string import ascii_lowercase
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+
+from zoo import plugins
+from zoo.contract import Batch, Item, Measures, Record, Splits
+from zoo.core import Layout, Model, Output, Transformer
+from zoo.data.splits import split
+from zoo.errors import UserError
+from zoo.metrics import classification
+from zoo.specs import RunSpec
+from zoo_newplug.data import Sequences
+from zoo_newplug.model import MeanHead, SymbolEmbed
+from zoo_newplug.spec import AugmentSpec, EmbedSpec, HeadSpec
+
+
+class MostFrequent:
+    """Which symbol of a sequence is the most frequent."""
+
+    def __init__(self, spec: RunSpec, info: Mapping[str, Any]) -> None:
+        self.core = spec.core
+        self.embed, self.head = EmbedSpec(**spec.embed), HeadSpec(**spec.head)
+        self.augment = AugmentSpec(**spec.augment)
+        self.label_smoothing = spec.train.label_smoothing
+        self.classes: Sequence[str] = info["classes"]
+
+    @staticmethod
+    def datasets(spec: RunSpec, info: Mapping[str, Any] | None = None) -> Splits:
+        source = plugins.dataset_loader(spec.data.name)(spec.data)
+        classes = source.info["classes"]
+        if info is not None and info["classes"] != classes:
+            raise UserError(f"'{spec.data.name}' has the classes {classes}, but the model knows {info['classes']}")
+        train, validation, test, notes = split(source, spec.data)
+        settings = {"embed.num_symbols": len(classes), "head.num_classes": len(classes)}
+        return Splits(train, validation, test, {"classes": classes}, settings, notes)
+
+    def inputs(self, sources: Sequence[str]) -> Sequences:
+        known = ascii_lowercase[: self.embed.num_symbols]
+        for text in sources:
+            if not text or set(text) - set(known):
+                raise UserError(f"'{text}' is no sequence of the letters {known[0]} to {known[-1]}")
+        return Sequences(list(sources), [None] * len(sources))
+
+    def transform(self, item: Item, rng: np.random.Generator | None) -> Mapping[str, Any]:
+        symbols = np.array([ascii_lowercase.index(letter) for letter in item.inputs])
+        if rng is not None and self.augment.shuffle:
+            symbols = rng.permutation(symbols)
+        return {"symbols": symbols, "target": item.target}
+
+    def collate(self, samples: Sequence[Mapping[str, Any]], ids: Sequence[str]) -> Batch:
+        lengths = [len(sample["symbols"]) for sample in samples]
+        layout = Layout.from_lengths(lengths)
+        inputs: dict[str, Any] = {
+            "symbols": torch.from_numpy(np.concatenate([sample["symbols"] for sample in samples])),
+            "cu_seqlens": layout.cu_seqlens,
+            "max_len": layout.max_len,
+        }
+        targets = [sample["target"] for sample in samples]
+        known = None if None in targets else torch.tensor(targets)
+        return Batch(inputs, known, tuple(ids), num_tokens=(sum(lengths), sum(lengths)))
+
+    def build(self) -> Model:
+        return Model(
+            SymbolEmbed(self.core.dim, self.embed.num_symbols),
+            Transformer(**self.core.model_dump()),
+            MeanHead(self.core.dim, self.head.num_classes),
+        )
+
+    def loss(self, output: Output, batch: Batch) -> tuple[Tensor, int]:
+        return self._losses(output.logits, batch.targets).sum(), len(batch.ids)
+
+    def _losses(self, logits: Tensor, targets: Tensor) -> Tensor:
+        return cross_entropy(logits.float(), targets, reduction="none", label_smoothing=self.label_smoothing)
+
+    def decode(self, output: Output, batch: Batch) -> Sequence[Record]:
+        scores = output.logits.detach().float().softmax(-1).cpu().numpy()
+        targets, losses = [None] * len(scores), [None] * len(scores)
+        if batch.targets is not None:
+            targets = batch.targets.tolist()
+            losses = self._losses(output.logits.detach(), batch.targets).tolist()
+        return [
+            Record(id=each, prediction=int(score.argmax()), target=target, scores=score, loss=loss)
+            for each, score, target, loss in zip(batch.ids, scores, targets, losses, strict=True)
+        ]
+
+    def measure(self, records: Sequence[Record]) -> Measures:
+        return classification(records, self.classes)
+
+    def describe(self, record: Record, top_k: int) -> Mapping[str, Any]:
+        assert record.scores is not None
+        best = np.argsort(-record.scores)[:top_k].tolist()
+        said: dict[str, Any] = {"label": self.classes[best[0]], "probability": float(record.scores[best[0]])}
+        return said | {f"probability of {self.classes[i]}": float(record.scores[i]) for i in best[1:]}

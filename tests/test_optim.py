@@ -1,0 +1,61 @@
+"""Which weights decay, and the learning rate as a function of the step."""
+
+import pytest
+import torch
+from torch import nn
+
+from zoo.optim import average, build_optimizer, decayed, learning_rate
+from zoo.specs import TrainSpec
+
+
+class Small(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.token = nn.Parameter(torch.zeros(1, 1, 4))
+        self.stem = nn.Conv2d(1, 4, 2)
+        self.table = nn.Embedding(3, 4)
+        self.norm = nn.LayerNorm(4)
+        self.out = nn.Linear(4, 2)
+
+
+def test_only_matrices_and_kernels_decay() -> None:
+    assert decayed(Small()) == {"stem.weight", "out.weight"}
+    with_decay, without = build_optimizer(Small(), TrainSpec(weight_decay=0.1)).param_groups
+    assert (with_decay["weight_decay"], len(with_decay["params"])) == (0.1, 2)
+    assert (without["weight_decay"], len(without["params"])) == (0.0, 6)
+
+
+def test_frozen_weights_are_left_out() -> None:
+    model = Small()
+    model.out.requires_grad_(False)
+    assert sum(len(group["params"]) for group in build_optimizer(model, TrainSpec()).param_groups) == 6
+
+
+@pytest.mark.parametrize(
+    ("schedule", "middle", "last"), [("cosine", 0.55, 0.1), ("linear", 0.55, 0.1), ("constant", 1.0, 1.0)]
+)
+def test_schedules(schedule: str, middle: float, last: float) -> None:
+    train = TrainSpec.model_validate(
+        {"lr": 1.0, "schedule": schedule, "warmup_fraction": 0.1, "final_lr_fraction": 0.1}
+    )
+    rates = [learning_rate(step, 111, train) for step in range(111)]
+    assert rates[:11] == pytest.approx([(i + 1) / 11 for i in range(11)])
+    assert rates[11] == pytest.approx(1.0)
+    assert rates[60] == pytest.approx(middle, abs=0.01)
+    assert rates[110] == pytest.approx(last)
+
+
+def test_inverse_square_root_follows_the_warm_up() -> None:
+    train = TrainSpec(lr=1.0, schedule="inverse_sqrt", warmup_fraction=0.1)
+    assert learning_rate(99, 1000, train) == pytest.approx(1.0)
+    assert learning_rate(399, 1000, train) == pytest.approx(0.5)
+
+
+def test_average_is_exponential() -> None:
+    model = nn.Linear(1, 1, bias=False)
+    nn.init.zeros_(model.weight)
+    ema = average(model, 0.9)
+    ema.update_parameters(model)
+    nn.init.ones_(model.weight)
+    ema.update_parameters(model)
+    assert float(ema.module.weight.detach()) == pytest.approx(0.1)

@@ -1,0 +1,103 @@
+"""Sequence tagging: the loss is a mean over tokens, a record is a whole sequence."""
+
+from collections.abc import Mapping, Sequence
+from string import ascii_lowercase
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+
+from zoo import plugins
+from zoo.contract import Batch, Item, Measures, Record, Splits, Table
+from zoo.core import Layout, Model, Output, Transformer
+from zoo.data.splits import split
+from zoo.errors import UserError
+from zoo.specs import RunSpec
+from zoo_toy.data import Sequences
+from zoo_toy.model import SymbolEmbed, TagHead
+from zoo_toy.spec import AugmentSpec, EmbedSpec, HeadSpec
+
+
+class SequenceTagging:
+    """A tag for each symbol of a sequence."""
+
+    def __init__(self, spec: RunSpec, info: Mapping[str, Any]) -> None:
+        self.core = spec.core
+        self.embed, self.head = EmbedSpec(**spec.embed), HeadSpec(**spec.head)
+        self.augment = AugmentSpec(**spec.augment)
+        self.tags: Sequence[str] = info["tags"]
+
+    @staticmethod
+    def datasets(spec: RunSpec, info: Mapping[str, Any] | None = None) -> Splits:
+        source = plugins.dataset_loader(spec.data.name)(spec.data)
+        train, validation, test, notes = split(source, spec.data)
+        tags = source.info["tags"]
+        return Splits(train, validation, test, {"tags": tags}, {"head.num_tags": len(tags)}, notes)
+
+    def inputs(self, sources: Sequence[str]) -> Sequences:
+        known = ascii_lowercase[: self.embed.num_symbols]
+        for text in sources:
+            if not text or set(text) - set(known):
+                raise UserError(f"'{text}' is no sequence of the letters {known[0]} to {known[-1]}")
+        return Sequences(sources, tagged=False)
+
+    def transform(self, item: Item, rng: np.random.Generator | None) -> Mapping[str, Any]:
+        symbols = np.array([ascii_lowercase.index(letter) for letter in item.inputs])
+        if rng is not None and self.augment.rename:
+            symbols = rng.permutation(self.embed.num_symbols)[symbols]
+        return {"symbols": symbols, "tags": item.target}
+
+    def collate(self, samples: Sequence[Mapping[str, Any]], ids: Sequence[str]) -> Batch:
+        lengths = [len(sample["symbols"]) for sample in samples]
+        layout = Layout.from_lengths(lengths)
+        inputs: dict[str, Any] = {
+            "symbols": torch.from_numpy(np.concatenate([sample["symbols"] for sample in samples])),
+            "cu_seqlens": layout.cu_seqlens,
+            "max_len": layout.max_len,
+        }
+        tags = [sample["tags"] for sample in samples]
+        targets = None if None in tags else torch.tensor([tag for each in tags for tag in each])
+        return Batch(inputs, targets, tuple(ids), num_tokens=(sum(lengths), sum(lengths)))
+
+    def build(self) -> Model:
+        return Model(
+            SymbolEmbed(self.core.dim, self.embed.num_symbols),
+            Transformer(**self.core.model_dump()),
+            TagHead(self.core.dim, self.head.num_tags),
+        )
+
+    def loss(self, output: Output, batch: Batch) -> tuple[Tensor, int]:
+        return cross_entropy(output.logits.float(), batch.targets, reduction="sum"), len(batch.targets)
+
+    def decode(self, output: Output, batch: Batch) -> Sequence[Record]:
+        assert output.layout.lengths is not None
+        lengths = output.layout.lengths.tolist()
+        predicted = [each.tolist() for each in output.logits.argmax(-1).cpu().split(lengths)]
+        targets = [None] * len(lengths)
+        if batch.targets is not None:
+            targets = [each.tolist() for each in batch.targets.cpu().split(lengths)]
+        return [
+            Record(id=each, prediction=tags, target=target, columns={"length": len(tags)})
+            for each, tags, target in zip(batch.ids, predicted, targets, strict=True)
+        ]
+
+    def measure(self, records: Sequence[Record]) -> Measures:
+        right = np.array([sum(p == t for p, t in zip(r.prediction, r.target, strict=True)) for r in records])
+        lengths = np.array([len(record.prediction) for record in records])
+        return Measures(
+            primary="accuracy",
+            statistics={
+                "accuracy": lambda weights: float(weights @ right / (weights @ lengths)),
+                "sequence_accuracy": lambda weights: float(weights @ (right == lengths) / weights.sum()),
+            },
+            tables={"tags": Table(("tag", "tokens"), self._counts(records))},
+        )
+
+    def _counts(self, records: Sequence[Record]) -> list[tuple[str, int]]:
+        counts = np.bincount([tag for record in records for tag in record.target], minlength=len(self.tags))
+        return list(zip(self.tags, counts.tolist(), strict=True))
+
+    def describe(self, record: Record, top_k: int) -> Mapping[str, Any]:
+        return {"tags": " ".join(self.tags[tag] for tag in record.prediction)}
