@@ -54,7 +54,8 @@ def test_parameters_and_flops_are_those_of_the_built_core(core: CoreSpec, num_to
 
 @pytest.mark.parametrize("activation", ["gelu", "gelu_tanh", "quick_gelu", "relu", "silu", "swiglu", "geglu"])
 @pytest.mark.parametrize(
-    "knobs", [{}, {"qk_norm": True, "layer_scale": 0.1}, {"num_kv_heads": 2, "norm": "rmsnorm"}, {"norm_position": "post"}]
+    "knobs",
+    [{}, {"qk_norm": True, "layer_scale": 0.1}, {"num_kv_heads": 2, "norm": "rmsnorm"}, {"norm_position": "post"}],
 )
 def test_activations_are_nearly_what_autograd_keeps(activation: str, knobs: dict) -> None:
     core = CoreSpec(dim=64, depth=3, num_heads=4, activation=activation, **knobs)

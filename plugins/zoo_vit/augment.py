@@ -1,11 +1,12 @@
 """What is done to training pictures: a function of (seed, epoch, item), by torchvision and timm.
 
-RandAugment: Cubuk et al. 2019, arXiv:1909.13719; random erasing: Zhong et al. 2017, arXiv:1708.04896; mixup: Zhang et al.
-2017, arXiv:1710.09412; cutmix: Yun et al. 2019, arXiv:1905.04899.
+RandAugment: Cubuk et al. 2019, arXiv:1909.13719; random erasing: Zhong et al. 2017, arXiv:1708.04896; mixup: Zhang et
+al. 2017, arXiv:1710.09412; cutmix: Yun et al. 2019, arXiv:1905.04899.
 """
 
 import math
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
 from PIL import Image
-from timm.data.auto_augment import rand_augment_transform
+from timm.data.auto_augment import RandAugment, rand_augment_transform
 from torch import Tensor
 from torchvision.transforms import v2
 
@@ -57,12 +58,12 @@ class Augment:
             self.crop = v2.RandomResizedCrop(image_size, crop_scale, interpolation=v2.InterpolationMode.BICUBIC)
         self.colour: list[Callable[[Tensor], Tensor]] = []
         if randaugment is not None:
-            fill = tuple(round(255 * m) for m in (mean if len(mean) == 3 else [sum(mean) / len(mean)] * 3))
-            self.colour.append(_OnPicture(rand_augment_transform(randaugment, {"img_mean": fill})))
+            self.colour.append(_OnPicture(_rand_augment(randaugment, mean)))
         if color_jitter:
             self.colour.append(v2.ColorJitter(color_jitter, color_jitter, color_jitter))
         if erase:
-            self.colour.append(v2.RandomErasing(erase, value=[255 * m for m in mean]))
+            fill: Any = [255 * m for m in mean]  # torchvision takes one value a channel, but its annotation hides it
+            self.colour.append(v2.RandomErasing(erase, value=fill))
         self.mix_probability = mix_probability
         mixers = ((v2.MixUp, mixup), (v2.CutMix, cutmix))
         self.mixers = [mixer(alpha=alpha, num_classes=num_classes) for mixer, alpha in mixers if alpha]
@@ -130,6 +131,20 @@ def _shift(picture: Pixels, down: int, right: int) -> Pixels:
     return moved
 
 
+def _rand_augment(config: str, mean: Sequence[float]) -> RandAugment:
+    fill = [round(255 * m) for m in mean]
+    augment = rand_augment_transform(config, {"img_mean": tuple(fill if len(fill) == 3 else fill[:1] * 3)})
+    for operation in augment.ops:
+        if operation.name.startswith("Posterize"):
+            # At its strongest, timm's keeps no bit at all, which Pillow from release 12 on refuses: keep one.
+            operation.level_fn = partial(_some_bits, operation.level_fn)
+    return augment
+
+
+def _some_bits(level: Callable[[float, Any], tuple[int]], magnitude: float, hparams: Any) -> tuple[int]:
+    return (max(1, level(magnitude, hparams)[0]),)
+
+
 class _OnPicture:
     """A change of Pillow pictures, for tensors. Grey goes through colour, which timm's operations expect."""
 
@@ -138,5 +153,7 @@ class _OnPicture:
 
     def __call__(self, picture: Tensor) -> Tensor:
         colour = picture.expand(3, -1, -1).permute(1, 2, 0).numpy()
-        changed = torch.from_numpy(np.array(self.change(Image.fromarray(np.ascontiguousarray(colour))))).permute(2, 0, 1)
+        changed = torch.from_numpy(np.array(self.change(Image.fromarray(np.ascontiguousarray(colour))))).permute(
+            2, 0, 1
+        )
         return changed if picture.shape[0] == 3 else v2.functional.rgb_to_grayscale(changed)

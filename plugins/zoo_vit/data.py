@@ -1,4 +1,4 @@
-"""Where pictures come from: scikit-learn's digits, torchvision's sets, an archive of JPEGs, any folder of class folders.
+"""Where pictures come from: scikit-learn's digits, torchvision's sets, an archive of JPEGs, any class folders.
 
 Nothing is downloaded here: `zoo data fetch` does that, or a mirror folder holds it.
 """
@@ -10,20 +10,20 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from jaxtyping import UInt8
 
 from zoo.contract import Dataset, Item, Source
-from zoo.data.fetch import cache_folder, contents, require
+from zoo.data.fetch import contents, make_cache_folder, require
 from zoo.data.folder import read_class_folders
 from zoo.data.splits import Subset
 from zoo.errors import UserError
 from zoo.specs import DataSpec
 from zoo_vit.pictures import SUFFIXES, decode
 
-Array = UInt8[np.ndarray, "n c h w"]
+Array: TypeAlias = UInt8[np.ndarray, "n c h w"]
 IMAGENET = {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}
 
 
@@ -85,7 +85,7 @@ def load_cifar10_jpeg(data: DataSpec) -> Source:
 
 
 def load_imagenet(data: DataSpec) -> Source:
-    """ImageNet-1k as unpacked folders, `train/WNID/*` and `val/WNID/*`; its validation set is what the field tests on."""
+    """ImageNet-1k as unpacked folders, `train/WNID/*` and `val/WNID/*`; the latter is what the field tests on."""
     source = read_class_folders(require("imagenet"), SUFFIXES)
     if "validation" not in source.splits or "test" in source.splits:
         return source
@@ -139,7 +139,7 @@ def decoded(folder: Path, channels: int) -> tuple[dict[str, Dataset], list[str]]
         key = hashlib.sha256(json.dumps([str(folder), channels, _stamp(folder), names]).encode()).hexdigest()[:16]
         paths = [PurePosixPath(name).parts[-3:] for name in names]
         classes = sorted({label for _, label, _ in paths})
-        home = cache_folder() / "decoded" / f"{folder.name}-{key}"
+        home = make_cache_folder("decoded") / f"{folder.name}-{key}"
         if not _whole(home):
             with ThreadPoolExecutor() as pool:
                 # A zip is read by one thread at a time; decoding lets go of the interpreter lock.
@@ -149,7 +149,9 @@ def decoded(folder: Path, channels: int) -> tuple[dict[str, Dataset], list[str]]
     splits: dict[str, Dataset] = {}
     for split in sorted({split for split, _, _ in paths}):
         where = [i for i, path in enumerate(paths) if path[0] == split]
-        splits[split] = ArrayPictures(split, images[where[0] : where[-1] + 1], [classes.index(paths[i][1]) for i in where])
+        splits[split] = ArrayPictures(
+            split, images[where[0] : where[-1] + 1], [classes.index(paths[i][1]) for i in where]
+        )
     return splits, classes
 
 
@@ -215,7 +217,7 @@ class Relabelled:
 
 
 def normalisation(train: Subset, channels: int) -> Mapping[str, Any]:
-    """Mean and deviation of each channel, of values from 0 to 1: of the training split where it is an array, else ImageNet's."""
+    """Mean and deviation of each channel, from 0 to 1: the training split's where it is an array, else ImageNet's."""
     if isinstance(train.dataset, ArrayPictures) and train.dataset.images.shape[1] == channels:
         images = train.dataset.images[train.indices]
         count = images.size / channels

@@ -4,6 +4,8 @@ Patches: Dosovitskiy et al. 2020, arXiv:2010.11929; convolutional stem and seque
 arXiv:2104.05704; registers: Darcet et al. 2023, arXiv:2309.16588.
 """
 
+from itertools import pairwise
+
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
@@ -63,7 +65,9 @@ class PictureEmbed(nn.Module):
             ValueError: The pictures have another number of channels.
         """
         if image.shape[1] != self.channels:
-            raise ValueError(f"pictures have {image.shape[1]} channels, but the model reads {self.channels}; convert them")
+            raise ValueError(
+                f"pictures have {image.shape[1]} channels, but the model reads {self.channels}; convert them"
+            )
         height, width = image.shape[-2:]
         patches = self.stem(F.pad(image, (0, -width % self.stride, 0, -height % self.stride)))
         grid = (patches.shape[-2], patches.shape[-1])
@@ -89,7 +93,7 @@ def conv_stem(channels: int, dim: int, num_layers: int, width: int) -> nn.Sequen
     """Layers of 3×3 convolution, ReLU and 3×3 max pooling, each of which halves the picture."""
     widths = [channels, *[width] * (num_layers - 1), dim]
     stem = nn.Sequential()
-    for before, after in zip(widths, widths[1:], strict=False):
+    for before, after in pairwise(widths):
         conv = nn.Conv2d(before, after, 3, padding=1, bias=False)
         nn.init.kaiming_normal_(conv.weight)
         stem.extend([conv, nn.ReLU(), nn.MaxPool2d(3, stride=2, padding=1)])
@@ -111,7 +115,9 @@ class PictureHead(nn.Module):
         norm: Applied to what was pooled.
     """
 
-    def __init__(self, dim: int, num_classes: int, *, pool: str, num_prefix: int, norm: nn.Module | None = None) -> None:
+    def __init__(
+        self, dim: int, num_classes: int, *, pool: str, num_prefix: int, norm: nn.Module | None = None
+    ) -> None:
         super().__init__()
         self.dim, self.pool, self.num_prefix = dim, pool, num_prefix
         self.readout = 0 if pool == "cls" else None  # the token that speaks for the picture, where one does

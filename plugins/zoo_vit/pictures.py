@@ -1,7 +1,7 @@
 """One picture from a file to pixels: every mode a file may have, one size, and a clear word when it cannot be read."""
 
 from pathlib import Path
-from typing import IO
+from typing import IO, TypeAlias
 
 import numpy as np
 import torch
@@ -14,7 +14,7 @@ from zoo.errors import UserError
 SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
 MODES = {1: "L", 3: "RGB"}
 
-Pixels = UInt8[np.ndarray, "c h w"]
+Pixels: TypeAlias = UInt8[np.ndarray, "c h w"]
 
 
 def read_picture(path: Path, channels: int) -> Pixels:
@@ -49,10 +49,10 @@ def decode(file: IO[bytes], channels: int) -> Pixels:
 def _eight_bits(picture: Image.Image) -> Image.Image:
     """Grey of 16 bits, 32 bits (of which PNG and TIFF writers fill 16) or floats (to 1, else to 255) as 8 bits."""
     values = np.asarray(picture).astype(np.float64)
-    if picture.mode == "F":
-        values = values * 255 if values.max() <= 1 else values
-    else:
+    if picture.mode != "F":
         values = values / 257
+    elif values.max() <= 1:
+        values = values * 255
     return Image.fromarray(values.round().clip(0, 255).astype(np.uint8))
 
 
@@ -69,7 +69,7 @@ def fit_channels(picture: Pixels, channels: int) -> Pixels:
             return np.repeat(picture, 3, axis=0)
         return F.rgb_to_grayscale(torch.from_numpy(picture)).numpy()
     raise UserError(
-        f"a picture has {picture.shape[0]} channels and the model reads {channels}; set embed.channels={picture.shape[0]}"
+        f"a picture has {picture.shape[0]} channels, the model reads {channels}; set embed.channels={picture.shape[0]}"
     )
 
 

@@ -4,11 +4,13 @@ Patches: Dosovitskiy et al. 2020, arXiv:2010.11929; convolutional stem and seque
 arXiv:2104.05704; registers: Darcet et al. 2023, arXiv:2309.16588.
 """
 
+from itertools import pairwise
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from zoo.specs import Fraction, Spec
+from zoo.cost import Cost, core_cost, linear, norm
+from zoo.specs import Fraction, RunSpec, Spec
 
 CONV_STEM_WIDTH = 64
 """Channels between the layers of the convolutional stem, as published."""
@@ -54,7 +56,9 @@ class HeadSpec(Spec):
     pool: Literal["cls", "mean", "seq"] = Field(
         "cls", description="a class token, the patches' mean, or their learned weighting (sequence pooling)"
     )
-    norm: bool = Field(False, description="normalise what was pooled, as timm does after the mean; set core.final_norm off")
+    norm: bool = Field(
+        False, description="normalise what was pooled, as timm does after the mean; set core.final_norm off"
+    )
 
 
 class AugmentSpec(Spec):
@@ -67,10 +71,12 @@ class AugmentSpec(Spec):
     flip: Probability = Field(0.0, description="probability of a left-right flip")
     randaugment: str | None = Field(
         None,
-        pattern=r"^rand(-(mstd|mmax|inc|m|n|p|w|t)\d+(\.\d+)?)*$",
+        pattern=r"^rand(-((m|n|mmax)\d+|(mstd|p)\d+(\.\d+)?|inc[01]))*$",
         description="timm's RandAugment, such as rand-m9-mstd0.5-inc1",
     )
-    color_jitter: float = Field(0.0, ge=0.0, le=1.0, description="largest change of brightness, contrast and saturation")
+    color_jitter: float = Field(
+        0.0, ge=0.0, le=1.0, description="largest change of brightness, contrast and saturation"
+    )
     erase: Probability = Field(0.0, description="probability of erasing a rectangle")
     rotate: float = Field(0.0, ge=0.0, le=180.0, description="largest rotation, degrees")
     translate: float = Field(0.0, ge=0.0, le=1.0, description="largest shift, share of the side")
@@ -84,3 +90,34 @@ class AugmentSpec(Spec):
         if self.crop_scale is not None and not 0.0 < self.crop_scale[0] <= self.crop_scale[1]:
             raise ValueError(f"crop_scale {list(self.crop_scale)} must rise and be above 0, such as [0.3, 1.0]")
         return self
+
+
+def cost(spec: RunSpec) -> Cost:
+    """Of the whole model, for a picture of `embed.image_size`."""
+    embed, head, core = EmbedSpec.model_validate(spec.embed), HeadSpec.model_validate(spec.head), spec.core
+    num_patches = embed.grid_size**2
+    num_own = int(head.pool == "cls")
+    num_tokens = num_patches + num_own + embed.num_registers
+    learned = (num_own + embed.num_registers) * core.dim
+    if embed.position == "learned":
+        learned += (num_own + num_patches) * core.dim
+    room = _stem(embed, core.dim) + Cost(learned) + core_cost(core, num_tokens)
+    if head.pool == "seq":
+        room += linear(num_patches, core.dim, 1) + Cost(flops=2 * num_patches * core.dim, activations=num_patches)
+    if head.norm:
+        room += norm(1, core.dim, kind=core.norm, bias="norm" in core.bias)
+    return room + linear(1, core.dim, head.num_classes)
+
+
+def _stem(embed: EmbedSpec, dim: int) -> Cost:
+    if embed.stem == "patch":
+        return linear(embed.grid_size**2, embed.channels * embed.patch_size**2, dim)
+    widths = [embed.channels, *[CONV_STEM_WIDTH] * (embed.num_conv_layers - 1), dim]
+    side = embed.grid_size * embed.stride
+    stem = Cost()
+    for before, after in pairwise(widths):
+        stem += linear(side**2, 9 * before, after, bias=False)
+        # Kept: the convolution's input and not its nine shifts; the activation; the pooled cells' 8-byte indices.
+        stem += Cost(activations=side**2 * (after - 8 * before) + 2 * after * (side // 2) ** 2)
+        side //= 2
+    return stem

@@ -20,6 +20,7 @@ from zoo.errors import UserError, unknown
 from zoo.metrics import classification
 from zoo.specs import DataSpec, RunSpec
 from zoo_vit.augment import Augment, warp
+from zoo_vit.check import check
 from zoo_vit.data import Relabelled, load_folder, normalisation
 from zoo_vit.model import PictureEmbed, PictureHead
 from zoo_vit.pictures import SUFFIXES, Pixels, fit_channels, fit_size, read_picture
@@ -36,14 +37,16 @@ class ImageClassification:
 
     def __init__(self, spec: RunSpec, info: Mapping[str, Any]) -> None:
         self.core = spec.core
-        self.embed = EmbedSpec(**spec.embed)
-        self.head = HeadSpec(**spec.head)
+        self.embed = EmbedSpec.model_validate(spec.embed)
+        self.head = HeadSpec.model_validate(spec.head)
         self.classes: Sequence[str] = info["classes"]
         self.label_smoothing = spec.train.label_smoothing
         mean, std = (torch.tensor(info[key]).view(-1, 1, 1) for key in ("mean", "std"))
         self.shift, self.gain = mean * 255, 1 / (std * 255)
         size = self.embed.image_size
-        self.augment = Augment(size, info["mean"], len(self.classes), **AugmentSpec(**spec.augment).model_dump())
+        self.augment = Augment(
+            size, info["mean"], len(self.classes), **AugmentSpec.model_validate(spec.augment).model_dump()
+        )
 
     # ------------------------------------------------------------ data
 
@@ -55,21 +58,24 @@ class ImageClassification:
             source = _in_order(source, classes, list(info["classes"]), spec.data.name)
         elif len(classes) < 2:
             raise UserError(
-                f"'{spec.data.name}' has a single class, '{classes[0]}'; there is nothing to tell apart: add another class"
+                f"'{spec.data.name}' has a single class, '{classes[0]}': nothing to tell apart; add another class folder"
             )
         elif "train" not in source.splits:
-            raise UserError(f"'{spec.data.name}' has {' and '.join(source.splits)}, but no train split to learn from")
+            raise UserError(f"'{spec.data.name}' has {' and '.join(source.splits)}, but no train")
         train, validation, test, notes = split(source, spec.data)
         if info is None:
-            info = {"classes": classes, **normalisation(train, EmbedSpec(**spec.embed).channels)}
+            info = {"classes": classes, **normalisation(train, EmbedSpec.model_validate(spec.embed).channels)}
         settings = {"head.num_classes": len(info["classes"])}
         return Splits(train, validation, test, info, settings, notes)
 
     @staticmethod
     def check(spec: RunSpec) -> Sequence[Finding]:
-        from zoo_vit.check import check
-
-        return check(spec.data)
+        try:
+            source = read_source(spec.data)
+        except UserError as error:
+            return [Finding("folder", str(error))]
+        root = Path(spec.data.name).expanduser()
+        return check(source, root if root.is_dir() else None)
 
     def inputs(self, sources: Sequence[str]) -> Dataset:
         return find_files(sources, SUFFIXES)
@@ -176,8 +182,12 @@ def read_source(data: DataSpec) -> Source:
         return plugins.dataset_loader(data.name)(data)
     if not Path(data.name).expanduser().is_dir():
         if "/" in data.name or "\\" in data.name:
-            raise UserError(f"there is no folder '{data.name}'; give the path of a folder of class folders, root/class/*")
-        raise unknown("dataset or folder", data.name, known, "run 'zoo data list', or give the path of a folder, root/class/*")
+            raise UserError(
+                f"there is no folder '{data.name}'; give the path of a folder of class folders, root/class/*"
+            )
+        raise unknown(
+            "dataset or folder", data.name, known, "run 'zoo data list', or give the path of a folder, root/class/*"
+        )
     return load_folder(data)
 
 
@@ -192,4 +202,6 @@ def _in_order(source: Source, classes: list[str], wanted: list[str], name: str) 
             "rename the class folders, or train a model on these classes"
         )
     order = [wanted.index(each) for each in classes]
-    return Source({key: Relabelled(each, order) for key, each in source.splits.items()}, {**source.info, "classes": wanted})
+    return Source(
+        {key: Relabelled(each, order) for key, each in source.splits.items()}, {**source.info, "classes": wanted}
+    )

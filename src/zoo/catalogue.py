@@ -1,7 +1,7 @@
 """The reader of catalogues: YAML → values → validated entries, every error at once with its file, line and column.
 
-YAML 1.2 core schema (yaml.org/spec/1.2.2, 10.3): `1e-3` is a number; `no`, `on` and `1_000` are text. And less than YAML:
-one document; no anchors, aliases, merge keys or tags; every key is text and stands once; every number is finite.
+YAML 1.2 core schema (yaml.org/spec/1.2.2, 10.3): `1e-3` is a number; `no`, `on` and `1_000` are text. And less than
+YAML: one document; no anchors, aliases, merge keys or tags; every key is text and stands once; every number is finite.
 """
 
 import math
@@ -9,25 +9,24 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar, get_args, get_origin
+from typing import Any, TypeVar
 
 import yaml
 from pydantic import BaseModel, ValidationError
-from pydantic_core import ErrorDetails
 
-from zoo.errors import UserError, did_you_mean
-from zoo.specs import SCHEMA_VERSION, Catalogue
+from zoo.errors import UserError
+from zoo.specs import SCHEMA_VERSION, Catalogue, CoreSpec, TrainSpec
+from zoo.wording import Keys, dotted, error_keys, worded
 
 MAX_BYTES = 1_000_000
 MAX_DEPTH = 16
 
-Keys = tuple[str | int, ...]
-"""Where a value stands: the keys and positions that lead to it."""
-
 NULL = re.compile(r"(?:null|Null|NULL|~|)\Z")
 BOOL = re.compile(r"(?:true|True|TRUE|false|False|FALSE)\Z")
 INT = re.compile(r"(?:[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+)\Z")
-FLOAT = re.compile(r"(?:[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN))\Z")
+FLOAT = re.compile(
+    r"(?:[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN))\Z"
+)
 
 _Model = TypeVar("_Model", bound=BaseModel)
 
@@ -77,10 +76,6 @@ class Loaded:
     problems: tuple[Problem, ...]
 
 
-def dotted(keys: Iterable[str | int]) -> str:
-    return ".".join(map(str, keys))
-
-
 def raise_problems(problems: Iterable[Problem]) -> None:
     """All of them as one `UserError`, in the order of the file."""
     if listed := sorted(problems):
@@ -118,7 +113,9 @@ def parse(text: str, file: str) -> Document:
     except yaml.reader.ReaderError as error:
         before = text[: text.find(chr(error.character))]
         line, column = before.count("\n") + 1, len(before) - before.rfind("\n")
-        document.problems.append(Problem(file, line, column, f"character {error.character:#06x} is not allowed in YAML"))
+        document.problems.append(
+            Problem(file, line, column, f"character {error.character:#06x} is not allowed in YAML")
+        )
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
@@ -234,16 +231,10 @@ def validate(model: type[_Model], document: Document) -> tuple[_Model | None, li
         return model.model_validate(document.value), []
     except ValidationError as error:
         known = {problem.keys for problem in document.problems}
-        found = [(*error_keys(details), explain(details, model)) for details in error.errors(include_url=False)]
-        return None, [document.problem(keys, message, at_key=at_key) for keys, at_key, message in found if keys not in known]
-
-
-def error_keys(details: ErrorDetails) -> tuple[Keys, bool]:
-    """The keys of an error, and whether it is of the last key rather than its value."""
-    keys = details["loc"]
-    if keys and keys[-1] == "[key]":
-        return keys[:-1], True
-    return keys, details["type"] in {"extra_forbidden", "missing"}
+        found = [(*error_keys(details), worded(details, model)) for details in error.errors(include_url=False)]
+        return None, [
+            document.problem(keys, message, at_key=at_key) for keys, at_key, message in found if keys not in known
+        ]
 
 
 def _sound(value: Any, problems: Iterable[Problem]) -> dict[str, Any]:
@@ -258,105 +249,21 @@ def _sound(value: Any, problems: Iterable[Problem]) -> dict[str, Any]:
     }
 
 
-# ---------------------------------------------------------------- what pydantic found, in our words
-
-_WANTED = {
-    "int_type": "a whole number",
-    "int_from_float": "a whole number",
-    "float_type": "a number",
-    "string_type": "text",
-    "bool_type": "true or false",
-    "dict_type": "a mapping",
-    "model_type": "a mapping",
-    "tuple_type": "a list",
-    "list_type": "a list",
-}
-_BOUNDS = {"greater_than": ">", "greater_than_equal": "≥", "less_than": "<", "less_than_equal": "≤"}
+# ---------------------------------------------------------------- for editors
 
 
-def explain(details: ErrorDetails, model: type[BaseModel]) -> str:
-    """What is wrong with a value, what is allowed and, where one comes near, what was meant."""
-    kind, given, context = details["type"], details["input"], details.get("ctx", {})
-    keys, at_key = error_keys(details)
-    key = str(keys[-1]) if keys else ""
-    if keys == ("schema_version",):
-        return _explain_version(kind, given)
-    if kind == "extra_forbidden":
-        allowed = allowed_keys(model, keys[:-1])
-        return f"unknown key '{key}'{did_you_mean(key, allowed) or '; allowed: ' + ', '.join(allowed)}"
-    if kind == "missing":
-        return f"'{key}' is missing"
-    if kind in _WANTED:
-        return f"expected {_WANTED[kind]}, got {said(given)}{_remedy(kind, given)}"
-    if kind in _BOUNDS:
-        return f"must be {_BOUNDS[kind]} {next(iter(context.values()))}, got {given}"
-    if kind == "literal_error":
-        allowed = re.findall(r"'([^']*)'", context["expected"]) or [context["expected"]]
-        return f"{said(given)} is not one of {', '.join(allowed)}{did_you_mean(str(given), allowed)}"
-    if kind == "string_pattern_mismatch" and at_key:
-        return f"'{key}' is not a name: small letters, digits, '.', '_' and '-' only (a recipe is MODEL/RECIPE)"
-    if kind == "string_pattern_mismatch":
-        return f"{said(given)} does not match {context['pattern']}"
-    if kind == "value_error":
-        return str(context["error"])
-    message = details["msg"]
-    return f"{message[0].lower()}{message[1:]}, got {said(given)}"
-
-
-def _explain_version(kind: str, given: Any) -> str:
-    if kind == "missing":
-        return f"'schema_version' is missing; write 'schema_version: {SCHEMA_VERSION}' at the top"
-    if isinstance(given, int) and given > SCHEMA_VERSION:
-        return f"{given} is newer than {SCHEMA_VERSION}, which this zoo reads; run 'pip install -U attention-zoo'"
-    return f"{said(given)} is not {SCHEMA_VERSION}, which this zoo reads; write 'schema_version: {SCHEMA_VERSION}'"
-
-
-def said(value: Any) -> str:
-    """A value as a message names it."""
-    match value:
-        case None:
-            return "nothing"
-        case bool():
-            return str(value).lower()
-        case int() | float():
-            return str(value)
-        case str():
-            return f"'{value}'" if len(value) <= 60 else f"'{value[:57]}...'"
-        case dict():
-            return "a mapping"
-        case _:
-            return "a list"
-
-
-def _remedy(kind: str, given: Any) -> str:
-    if kind == "string_type" and isinstance(given, int | float):
-        return f"; quote it: '{said(given)}'"
-    if kind == "bool_type" and isinstance(given, str) and given.lower() in {"yes", "no", "on", "off", "y", "n"}:
-        return f"; write {'true' if given.lower() in {'yes', 'on', 'y'} else 'false'}"
-    if kind in {"int_type", "float_type"} and isinstance(given, str):
-        plain = given.replace("_", "").replace(",", "")
-        if INT.match(plain) or (kind == "float_type" and FLOAT.match(plain)):
-            return f"; write {plain} without quotes or separators"
-    return ""
-
-
-def allowed_keys(model: type[BaseModel], keys: Keys) -> list[str]:
-    """The keys of the mapping at `keys` inside a `model`; empty where any key is allowed."""
-    inner = _spec_at(model, keys)
-    return [] if inner is None else list(inner.model_fields)
-
-
-def _spec_at(annotation: Any, keys: Keys) -> type[BaseModel] | None:
-    """The model that `keys` lead to, through fields, mappings, lists and unions."""
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        if not keys:
-            return annotation
-        field_info = annotation.model_fields.get(str(keys[0]))
-        return _spec_at(field_info.annotation, keys[1:]) if field_info else None
-    arguments = get_args(annotation)
-    origin = get_origin(annotation)
-    if origin is dict:
-        return _spec_at(arguments[1], keys[1:]) if keys else None
-    if origin in {list, tuple}:
-        return _spec_at(arguments[0], keys[1:]) if keys else None
-    return next((found for each in arguments if (found := _spec_at(each, keys)) is not None), None)
+def json_schema() -> dict[str, Any]:
+    """The JSON Schema of a catalogue. What `embed`, `head` and `augment` hold is the task's to say, and is left open."""
+    schema = Catalogue.model_json_schema()
+    definitions = schema["$defs"]
+    for room, spec_class in {"core": CoreSpec, "train": TrainSpec}.items():
+        partial = spec_class.model_json_schema()
+        partial.pop("required", None)
+        definitions[f"{room.title()}Overrides"] = partial
+    definitions["ModelSpec"]["properties"]["train"] = {"$ref": "#/$defs/TrainOverrides"}
+    recipe = definitions["RecipeSpec"]["properties"]
+    recipe["core"], recipe["train"] = {"$ref": "#/$defs/CoreOverrides"}, {"$ref": "#/$defs/TrainOverrides"}
+    recipe["data"] = {"anyOf": [{"type": "string", "description": "a dataset's name"}, recipe["data"]]}
+    for name, definition in definitions.items():
+        definition["title"] = name
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema, "title": "A catalogue of zoo"}

@@ -33,9 +33,7 @@ class Cost:
     activations: int = 0
 
     def __add__(self, other: Cost) -> Cost:
-        return Cost(
-            self.parameters + other.parameters, self.flops + other.flops, self.activations + other.activations
-        )
+        return Cost(self.parameters + other.parameters, self.flops + other.flops, self.activations + other.activations)
 
     def __mul__(self, count: int) -> Cost:
         return Cost(self.parameters * count, self.flops * count, self.activations * count)
@@ -47,8 +45,8 @@ def linear(num_tokens: int, in_dim: int, out_dim: int, *, bias: bool = True) -> 
 
 
 def norm(num_tokens: int, dim: int, *, kind: str = "layernorm", bias: bool = True) -> Cost:
-    """A norm. It keeps its input."""
-    return Cost(dim * (2 if bias and kind == "layernorm" else 1), 0, num_tokens * dim)
+    """A norm. It keeps its input; torch's RMSNorm on the CPU, which is not fused, its unscaled output too."""
+    return Cost(dim * (2 if bias and kind == "layernorm" else 1), 0, num_tokens * dim * (2 if kind == "rmsnorm" else 1))
 
 
 def core_cost(core: CoreSpec, num_tokens: int, num_context: int = 0) -> Cost:
@@ -73,8 +71,10 @@ def core_flops(core: CoreSpec, num_tokens: int, num_context: int = 0) -> int:
 
 
 def training_memory_bytes(cost: Cost, train: TrainSpec) -> int:
-    """An estimate of what training holds at its peak, in fp32: 4 bytes × (per parameter: the weight, its gradient, AdamW's
-    two moments or SGD's momentum, and the EMA where it is on; per item of a micro-batch: the activations).
+    """An estimate of what training holds at its peak.
+
+    In fp32, 4 bytes × (per parameter: the weight, its gradient, AdamW's two moments or SGD's momentum, and the EMA
+    where it is on; per item of a micro-batch: the activations).
 
     Left out: the program itself, the data, what kernels use in passing. bf16 halves the activations at best.
     """

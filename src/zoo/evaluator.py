@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -53,6 +54,7 @@ def evaluate(
     data: str | None = None,
     split: str = "test",
     *,
+    on_error: Literal["stop", "skip"] | None = None,
     device: str | None = None,
     splits: Splits | None = None,
     notes: Sequence[str] = (),
@@ -62,6 +64,7 @@ def evaluate(
     Args:
         data: A dataset's name, a folder or a file; the run's own when None.
         split: `train`, `validation` or `test`.
+        on_error: What unreadable items do; as in the training when None.
         device: `auto`, `cpu`, `cuda`, `cuda:N` or `mps`; what the run was trained on when None.
         splits: The run's own data from its training, not to be loaded again; the report then has learning curves too.
         notes: What the reader should know besides.
@@ -72,9 +75,8 @@ def evaluate(
     if split not in SPLITS:
         raise unknown("split", split, SPLITS, "pass one of them with --split")
     run = run if isinstance(run, Run) else open_run(run)
-    spec = run.spec
-    if data is not None:
-        spec = spec.model_copy(update={"data": spec.data.model_copy(update={"name": data})})
+    asked = {"name": data or run.spec.data.name, "on_error": "skip"}  # all that is unreadable is named at once, below
+    spec = run.spec.model_copy(update={"data": run.spec.data.model_copy(update=asked)})
     where = devices.pick(device or spec.train.device)
     task, checkpoint = run.load_task(), run.checkpoint()
     after_training = splits is not None
@@ -89,7 +91,7 @@ def evaluate(
     started = time.perf_counter()
     found = predictions(model, task, dataset, spec=spec, device=where)
     seconds = time.perf_counter() - started
-    _check_targets(found, f"the {split} split of '{spec.data.name}'")
+    _check(found, f"the {split} split of '{spec.data.name}'", on_error or run.spec.data.on_error)
 
     measures = task.measure(found.records)
     figures = dict(measures.figures)
@@ -97,7 +99,7 @@ def evaluate(
         figures["attention"] = partial(draw_gallery, model=model, task=task, items=_gallery(dataset, found.records))
     if after_training:
         step = checkpoint.step
-        figures["curves"] = partial(draw_curves, rows=run.metrics(), primary=measures.primary, best_step=step)
+        figures["learning-curves"] = partial(draw_curves, rows=run.metrics(), primary=measures.primary, best_step=step)
     return Report(
         task=spec.task,
         model=spec.model,
@@ -113,7 +115,7 @@ def evaluate(
         commit=commit(),
         date=datetime.now().astimezone().isoformat(timespec="seconds"),
         checkpoint={"step": checkpoint.step, "weights": "averaged" if checkpoint.ema_weights else "trained"},
-        versions=versions(["torch", "numpy", *(stamp.distribution for stamp in spec.plugins.values())]),
+        versions=versions(["torch", "numpy"]) | {stamp.distribution: stamp.version for stamp in spec.plugins.values()},
         seconds=seconds,
         items_per_second=len(found.records) / seconds,
         skipped=found.skipped,
@@ -170,14 +172,18 @@ def score(measures: Measures, n: int) -> dict[str, float]:
     return {name: float(statistic(weights)) for name, statistic in measures.statistics.items()}
 
 
-def _check_targets(found: Predictions, where: str) -> None:
-    if not found.records:
-        listed = "".join(f"\n  {name}: {why}" for name, why in list(found.skipped.items())[:10])
-        raise UserError(f"no item of {where} can be read{listed}\nlook the data over with 'zoo data check'")
-    unknown_target = [record.id for record in found.records if record.target is None]
-    if unknown_target:
+def _check(found: Predictions, where: str, on_error: str) -> None:
+    if found.skipped and (on_error == "stop" or not found.records):
+        listed = "".join(f"\n  {name}: {why}" for name, why in list(found.skipped.items())[:20])
         raise UserError(
-            f"{len(unknown_target)} items of {where} have no target, such as '{unknown_target[0]}'\n"
+            f"{len(found.skipped)} items of {where} cannot be read:{listed}\n"
+            "mend or remove them; to go on without them, pass --on-error skip to 'zoo eval' "
+            "or --set data.on_error=skip to 'zoo train'"
+        )
+    without = [record.id for record in found.records if record.target is None]
+    if without:
+        raise UserError(
+            f"{len(without)} items of {where} have no target, such as '{without[0]}'\n"
             "evaluate a split with targets, or use 'zoo predict'"
         )
 

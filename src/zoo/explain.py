@@ -144,7 +144,7 @@ def draw_gallery(figure: Figure, model: Model, task: Task, items: Sequence[Item]
     """What the last layer attends to on some items."""
     rows = -(-len(items) // 4)
     figure.set_size_inches(8, 2.3 * rows + 0.5)
-    panels = figure.subplots(rows, 4, squeeze=False).flat
+    panels = list(figure.subplots(rows, 4, squeeze=False).flat)
     for axes in panels:
         axes.set_axis_off()
     for axes, item in zip(panels, items, strict=False):

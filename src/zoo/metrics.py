@@ -66,7 +66,7 @@ def classification(records: Sequence[Record], classes: Sequence[str]) -> Measure
     statistics: dict[str, Statistic] = {"accuracy": _mean(predicted == target)}
     statistics |= _averages(target, predicted, len(classes))
     matrix = np.bincount(target * len(classes) + predicted, minlength=len(classes) ** 2).reshape(len(classes), -1)
-    figures: dict[str, Callable[[Figure], None]] = {"confusion": lambda figure: draw_confusion(figure, matrix, classes)}
+    figures: dict[str, Callable[[Figure], None]] = {"confusion-matrix": lambda figure: draw_confusion(figure, matrix, classes)}
     if len(scores) == len(records):
         probability = np.stack(scores)
         bins = Bins.of(probability[np.arange(len(records)), predicted], predicted == target)
@@ -188,31 +188,34 @@ def _pairs(matrix: Int[np.ndarray, "target predicted"], classes: Sequence[str], 
 
 def draw_confusion(figure: Figure, matrix: Int[np.ndarray, "target predicted"], classes: Sequence[str]) -> None:
     """Counts, shaded by their share of the row: right ones blue, wrong ones orange by its root, so that few show."""
-    num_classes, total = len(classes), int(matrix.sum())
+    num_classes = len(classes)
     side = min(max(0.42 * num_classes + 2.4, 4.2), 16)
     figure.set_size_inches(side, side)
     axes = figure.subplots()
     share = matrix / np.maximum(matrix.sum(1, keepdims=True), 1)
     right = np.eye(num_classes, dtype=bool)
-    axes.imshow(np.where(right, share, np.nan), cmap=RIGHT, vmin=0, vmax=1.25)
-    axes.imshow(np.where(right | (matrix == 0), np.nan, np.sqrt(share)), cmap=WRONG, vmin=0, vmax=1)
+    axes.imshow(np.where(right & (matrix > 0), share, np.nan), cmap=RIGHT, vmin=0, vmax=1.25)
+    axes.imshow(np.where(right | (matrix == 0), np.nan, np.sqrt(share)), cmap=WRONG, vmin=-0.15, vmax=1)
     if num_classes <= 30:
         for row, column in zip(*np.nonzero(matrix), strict=True):
-            dark = share[row, column] > (0.6 if row == column else 0.45)
-            axes.text(
-                column, row, matrix[row, column], ha="center", va="center", color="white" if dark else "black", size=8
-            )
+            dark = share[row, column] > (0.6 if row == column else 0.35)
+            count = f"{matrix[row, column]}"
+            axes.text(column, row, count, ha="center", va="center", color="white" if dark else "black", size=9)
+
     every = -(-num_classes // 100)
     ticks = range(0, num_classes, every)
     names = [classes[i] if len(classes[i]) <= 20 else classes[i][:19] + "…" for i in ticks]
-    size = float(np.clip(8 - (num_classes - 30) / 20, 5, 8))
-    turned = max(map(len, names)) > 2
-    axes.set_xticks(ticks, names, rotation=90 if turned else 0, size=size)
+    size = float(np.clip(9 - (num_classes - 10) / 20, 5, 9))
+    crowded = max(map(len, names)) * num_classes > 12 * side
+    axes.set_xticks(ticks, names, rotation=90 if crowded else 0, size=size)
     axes.set_yticks(ticks, names, size=size)
+    axes.set_xticks(np.arange(num_classes + 1) - 0.5, minor=True)
+    axes.set_yticks(np.arange(num_classes + 1) - 0.5, minor=True)
+    axes.grid(which="minor", color="0.93", linewidth=0.6)
+    axes.tick_params(which="both", length=0)
+    axes.spines[:].set_color("0.8")
     axes.set(xlabel="predicted", ylabel="target")
-    axes.set_title(f"Confusion · {int(np.trace(matrix))} of {total} right", size=11)
-    axes.spines[:].set_visible(False)
-    axes.tick_params(length=0)
+    axes.set_title(f"Confusion · {int(np.trace(matrix))} of {int(matrix.sum())} right", size=11)
 
 
 def draw_reliability(figure: Figure, bins: Bins) -> None:
@@ -221,16 +224,13 @@ def draw_reliability(figure: Figure, bins: Bins) -> None:
     upper, lower = figure.subplots(2, sharex=True, height_ratios=[4, 1])
     everything = np.ones(len(bins.index))
     count = bins.sums(everything)
-    filled = count > 0
-    centres = ((np.arange(NUM_BINS) + 0.5) / NUM_BINS)[filled]
-    accuracy, confidence = (bins.sums(each)[filled] / count[filled] for each in (bins.correct, bins.confidence))
-    upper.bar(centres, accuracy, 0.9 / NUM_BINS, color="#4c8bbf", label="accuracy")
-    upper.plot(confidence, accuracy, "o", color="#d95f02", markersize=4, label="at its mean confidence")
-    upper.plot([0, 1], [0, 1], "--", color="0.4", linewidth=1, label="perfectly calibrated")
+    centres, width = (np.arange(NUM_BINS) + 0.5) / NUM_BINS, 0.9 / NUM_BINS
+    upper.bar(centres, _ratio(bins.sums(bins.correct), count), width, color="#4c8bbf", label="accuracy of the bin")
+    upper.plot([0, 1], [0, 1], "--", color="#d95f02", linewidth=1.2, label="perfectly calibrated")
     upper.set(ylabel="accuracy", xlim=(0, 1), ylim=(0, 1.02))
-    upper.set_title(f"Reliability · ECE {bins.error(everything):.3f} · n = {len(bins.index)}", size=11)
-    upper.legend(loc="upper left", fontsize=8, frameon=False)
-    lower.bar(centres, count[filled], 0.9 / NUM_BINS, color="0.6")
+    upper.legend(loc="lower center", bbox_to_anchor=(0.5, 1), ncols=2, fontsize=8, frameon=False)
+    lower.bar(centres, count, width, color="0.6")
     lower.set(xlabel="confidence", ylabel="items")
     for axes in (upper, lower):
         axes.spines[["top", "right"]].set_visible(False)
+    figure.suptitle(f"Reliability · ECE {bins.error(everything):.3f} · n = {len(bins.index)}", size=11)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from fnmatch import fnmatchcase
 from functools import lru_cache
 from pathlib import Path
 from types import MappingProxyType
@@ -16,7 +17,7 @@ from typing import Any, Literal
 import yaml
 
 from zoo import plugins
-from zoo.catalogue import BOOL, FLOAT, INT, NULL, Document, Keys, Loaded, Problem, load, raise_problems, read, validate
+from zoo.catalogue import BOOL, FLOAT, INT, NULL, Document, Loaded, Problem, load, raise_problems, read, validate
 from zoo.errors import UserError, did_you_mean, unknown
 from zoo.resolution import (
     ROOMS,
@@ -31,7 +32,10 @@ from zoo.resolution import (
     resolve,
     settle,
 )
-from zoo.specs import DatasetSpec, ModelSpec, RecipeSpec, RunSpec, Spec
+from zoo.specs import DatasetSpec, Measured, ModelSpec, RecipeSpec, RunSpec, Spec
+from zoo.wording import Keys
+
+__all__ = ["Registry", "Resolved", "check", "list_models", "open_registry", "read_run_spec", "settle", "write_run_spec"]
 
 Kind = Literal["models", "recipes", "datasets"]
 KINDS: tuple[Kind, ...] = ("models", "recipes", "datasets")
@@ -123,14 +127,22 @@ class Registry:
             layers.append(Layer("command", {"data": {"name": place}}))
         layers.append(Layer("command", nested(asked), settings=asked))
         resolved = resolve(name, task or model.task, layers)
-        return replace(resolved, sources={"task": "command" if task else "registry", **resolved.sources})
+        sources = {"task": "command" if task else "registry", **resolved.sources}
+        return Resolved(resolved.spec, sources, chosen)
 
-    def own_spec(self, name: str) -> RunSpec:
-        """A model as the catalogue has it, without a recipe."""
-        default = self.recipes.get(f"{name}/{self.find('models', name).recipe}")
-        data = Layer("default", {"data": {"name": default.data.name if default else "none"}})
-        task = self.models[name].task
-        return resolve(name, task, [*self.layers(name, None, None, task), data]).spec
+    def own(self, name: str) -> Resolved:
+        """A model as the catalogue has it, without a recipe and for no data."""
+        task = self.find("models", name).task
+        return resolve(name, task, [Layer("default", {"data": {"name": "none"}}), *self.layers(name, None, None, task)])
+
+    def default_data(self, name: str) -> str | None:
+        default = self.recipes.get(f"{name}/{self.models[name].recipe}")
+        return default.data.name if default else None
+
+    def measured(self, name: str) -> tuple[str, Measured] | None:
+        """A model's measured result and its data: on the default data, if there is one."""
+        results = [(each.data.name, each.measured) for each in self.recipes_of(name).values() if each.measured]
+        return results[0] if results else None
 
     def layers(self, model: str, recipe: str | None, data: str | None, task: str) -> list[Layer]:
         """What the catalogues say, lowest first: the model, the recipe, what a known dataset decides."""
@@ -160,7 +172,9 @@ class Registry:
     def _place(self, name: str, data: str | None) -> str:
         """A dataset's name, or the absolute path of a folder or file."""
         if data is None:
-            raise UserError(f"model '{name}' has no default recipe\nname the data, such as --data digits or --data FOLDER")
+            raise UserError(
+                f"model '{name}' has no default recipe\nname the data, such as --data digits or --data FOLDER"
+            )
         if data in self.datasets:
             return data
         path = Path(data).expanduser()
@@ -185,12 +199,35 @@ class Registry:
 # ---------------------------------------------------------------- opening
 
 
+def list_models(pattern: str = "*", *, task: str | None = None, plugin: str | None = None) -> list[str]:
+    """Names of models.
+
+    Args:
+        pattern: A part of the name, or a pattern such as ``vit-*``.
+        plugin: Whose models; a built-in model is the plugin's that brings its task.
+
+    Raises:
+        UserError: There is no such task or plugin.
+    """
+    registry, wanted = open_registry(), pattern if set(pattern) & set("*?[") else f"*{pattern}*"
+    if task is not None:
+        plugins.task_entry(task)
+    brought = plugins.row(plugin).tasks if plugin else ()
+    return [
+        name
+        for name, model in registry.models.items()
+        if fnmatchcase(name, wanted)
+        and task in {None, model.task}
+        and (plugin is None or registry.origin("models", name) == plugin or model.task in brought)
+    ]
+
+
 def open_registry() -> Registry:
-    """Our catalogue, then the plugins', then what was registered in this process; read again only when they change."""
-    return _open(tuple((plugin, path, path.stat().st_mtime_ns) for plugin, path in _catalogues()))
+    """Our catalogue, then the plugins', then what this session registered; read again only when they change."""
+    return _open(tuple((plugin, path, path.stat().st_mtime_ns) for plugin, path in _files()), plugins.revision())
 
 
-def _catalogues() -> list[tuple[str, Path]]:
+def _files() -> list[tuple[str, Path]]:
     return [("zoo", built_in_catalogue()), *plugins.catalogues()]
 
 
@@ -202,8 +239,8 @@ def built_in_catalogue() -> Path:
 
 
 @lru_cache(maxsize=8)
-def _open(catalogues: tuple[tuple[str, Path, int], ...]) -> Registry:
-    return gather((plugin, load(path)) for plugin, path, _ in catalogues)
+def _open(files: tuple[tuple[str, Path, int], ...], revision: object) -> Registry:
+    return gather([*((plugin, load(path)) for plugin, path, _ in files), (plugins.SESSION, plugins.registered())])
 
 
 def gather(catalogues: Iterable[tuple[str, Loaded]]) -> Registry:
@@ -216,7 +253,9 @@ def gather(catalogues: Iterable[tuple[str, Loaded]]) -> Registry:
         for kind in KINDS:
             for name, entry in getattr(loaded.catalogue, kind).items():
                 if name in entries[kind]:
-                    message = f"{kind[:-1]} '{name}' is already in the catalogue of '{origins[kind, name].plugin}'; rename it"
+                    message = (
+                        f"{kind[:-1]} '{name}' is already in the catalogue of '{origins[kind, name].plugin}'; rename it"
+                    )
                     problems.append(replace(loaded.document.problem((kind, name), message, at_key=True), plugin=plugin))
                 else:
                     entries[kind][name] = entry
@@ -232,8 +271,8 @@ def check(path: Path) -> list[Problem]:
     own = load(path)
     if any(len(problem.keys) < 2 for problem in own.problems):
         return list(own.problems)
-    others = [(plugin, load(other)) for plugin, other in _catalogues() if other.resolve() != path.resolve()]
-    together = gather([*others, ("", own)])
+    others = [(plugin, load(other)) for plugin, other in _files() if other.resolve() != path.resolve()]
+    together = gather([*others, (plugins.SESSION, plugins.registered()), ("", own)])
     problems = {problem for problem in together.problems if problem.file == str(path)}
     for (kind, name), origin in together.origins.items():
         if origin.document is own.document:
@@ -250,7 +289,9 @@ def _check_entry(registry: Registry, kind: Kind, name: str) -> list[Problem]:
     elif kind == "models" and entry.recipe:
         references = [(("recipe",), "recipes", f"{name}/{entry.recipe}")]
     problems = [
-        document.problem((kind, name, *keys), f"unknown {other[:-1]} '{wanted}'{did_you_mean(wanted, getattr(registry, other))}")
+        document.problem(
+            (kind, name, *keys), f"unknown {other[:-1]} '{wanted}'{did_you_mean(wanted, getattr(registry, other))}"
+        )
         for keys, other, wanted in references
         if wanted not in getattr(registry, other) and not registry.spoilt(other, wanted)
     ]
@@ -261,7 +302,9 @@ def _check_entry(registry: Registry, kind: Kind, name: str) -> list[Problem]:
         return [*problems, document.problem((kind, name, "task"), str(error).partition("\n")[0])]
     if kind == "datasets":
         found = [((kind, name, "settings", key), key) for key in entry.settings if not has_place(entry.task, key)]
-        return [document.problem(keys, f"task '{entry.task}' has no setting '{key}'", at_key=True) for keys, key in found]
+        return [
+            document.problem(keys, f"task '{entry.task}' has no setting '{key}'", at_key=True) for keys, key in found
+        ]
     if problems or model not in registry.models:
         return problems
     recipe, data = (name, entry.data.name) if kind == "recipes" else (None, None)

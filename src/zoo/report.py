@@ -154,11 +154,11 @@ class Report:
             if 0 < len(table.rows) <= LONGEST_TABLE:
                 show_table(name, table.columns, table.rows)
         for name, value in self.facts():
-            console.print(f"{name}: {value}", markup=False)
+            console.print(f"{name}: {value}", markup=False, soft_wrap=True)
         for name, why in self.skipped.items():
-            console.print(f"skipped: {name}: {why}", markup=False)
+            console.print(f"skipped: {name}: {why}", markup=False, soft_wrap=True)
         for note in self.notes:
-            console.print(f"note: {note}", markup=False)
+            console.print(f"note: {note}", markup=False, soft_wrap=True)
 
     @property
     def title(self) -> str:

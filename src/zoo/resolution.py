@@ -10,9 +10,10 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from zoo import plugins
-from zoo.catalogue import Document, Keys, Problem, dotted, error_keys, explain, parse, raise_problems, said
+from zoo.catalogue import Document, Problem, parse, raise_problems
 from zoo.errors import UserError, did_you_mean
 from zoo.specs import CoreSpec, DataSpec, RunSpec, TrainSpec
+from zoo.wording import Keys, dotted, error_keys, said, worded
 
 ROOMS = ("core", "embed", "head", "augment", "data", "train")
 _OURS: Mapping[str, type[BaseModel]] = {"core": CoreSpec, "data": DataSpec, "train": TrainSpec}
@@ -24,6 +25,7 @@ class Resolved:
 
     spec: RunSpec
     sources: Mapping[str, str]
+    recipe: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +101,7 @@ def assemble(task: str, layers: Sequence[Layer], rooms: Iterable[str] = ROOMS) -
     Raises:
         UserError: The task is unknown or cannot be loaded.
     """
-    merged = reduce(merge, (layer.values for layer in layers), dict.fromkeys(ROOMS, {}))
+    merged = reduce(merge, (layer.values for layer in layers), {room: {} for room in ROOMS})
     built: dict[str, Any] = {}
     problems: list[Problem] = []
     for room in rooms:
@@ -111,7 +113,7 @@ def assemble(task: str, layers: Sequence[Layer], rooms: Iterable[str] = ROOMS) -
             for details in error.errors(include_url=False):
                 keys, at_key = error_keys(details)
                 layer = _culprit((room, *keys), layers, missing=details["type"] == "missing")
-                problems.append(layer.problem((room, *keys), explain(details, spec_class), at_key=at_key))
+                problems.append(layer.problem((room, *keys), worded(details, spec_class), at_key=at_key))
     return built, problems
 
 
@@ -142,11 +144,9 @@ def settle(resolved: Resolved, settings: Mapping[str, Any]) -> Resolved:
     refuse_contradictions(asked, settings)
     layers = [Layer("", {room: now[room] for room in ROOMS}), Layer("data", nested(settings), settings=settings)]
     settled = resolve(resolved.spec.model, resolved.spec.task, layers)
-    sources = {
-        key: source if source == "data" and key not in asked else resolved.sources.get(key, "default")
-        for key, source in settled.sources.items()
-    }
-    return Resolved(settled.spec.model_copy(update={"plugins": resolved.spec.plugins}), sources)
+    decided = {key: "data" for key, source in settled.sources.items() if source == "data" and key not in asked}
+    spec = settled.spec.model_copy(update={"plugins": resolved.spec.plugins})
+    return Resolved(spec, {**resolved.sources, **decided}, resolved.recipe)
 
 
 def refuse_contradictions(asked: Mapping[str, Any], settings: Mapping[str, Any]) -> None:

@@ -1,5 +1,7 @@
 import pickle
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -78,6 +80,36 @@ def test_survives_pickling() -> None:
     model, tokens = make(), torch.arange(4)[None]
     twin = pickle.loads(pickle.dumps(model))
     assert torch.equal(twin({"tokens": tokens}).logits, model({"tokens": tokens}).logits)
+
+
+COMPILED = """
+import torch
+from zoo.core import DENSE, Layout, Model, Stream, Transformer
+
+class Embed(torch.nn.Module):
+    def forward(self, x, layout=DENSE):
+        return Stream(x, layout)
+
+class Head(torch.nn.Module):
+    def forward(self, x, layout):
+        return x * 2
+
+modern = dict(num_kv_heads=2, head_dim=6, norm="rmsnorm", activation="swiglu", bias=("q",), qk_norm=True,
+              rotary_theta=1e3, windows=(None, 3), layer_scale=0.5, causal=True)
+for options in ({}, modern):
+    model = Model(Embed(), Transformer(16, 2, 4, drop_path=0.1, **options), Head())
+    compiled = torch.compile(model, fullgraph=True, backend="eager")
+    compiled({"x": torch.randn(2, 5, 16)}).logits.sum().backward()
+    model.eval()
+    for inputs in ({"x": torch.randn(2, 5, 16)}, {"x": torch.randn(10, 16), "layout": Layout.from_lengths([3, 5, 2])}):
+        assert (compiled(inputs).logits - model(inputs).logits).abs().max() < 1e-5
+"""
+
+
+def test_compiles_to_one_graph() -> None:
+    """In a process of its own: shape checks at import would break the graph."""
+    done = subprocess.run([sys.executable, "-c", COMPILED], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
 
 
 def test_the_core_knows_no_kind_of_input() -> None:

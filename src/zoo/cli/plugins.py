@@ -1,6 +1,6 @@
 """`zoo plugins`: who is there, a new one, and whether one keeps its promises."""
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated
 
@@ -18,13 +18,16 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 def list_plugins(json: Json = False) -> None:
     """List the plugins: loaded, blocked, failed or incompatible, and why."""
     from zoo import plugins
+    from zoo.registry import open_registry
 
     rows = plugins.rows()
+    problems = {problem.plugin: str(problem) for problem in reversed(open_registry().problems)}
+    rows = [replace(row, reason=row.reason or problems.get(row.name, "")) for row in rows]
     if json:
         print_json([asdict(row) for row in rows])
         return
     print_table(
-        ("plugin", "status", "distribution", "version", "brings or reason"),
+        ("plugin", "status", "distribution", "version", "brings, or what is wrong"),
         [
             (row.name, row.status, row.distribution, row.version, row.reason or ", ".join((*row.tasks, *row.datasets)))
             for row in rows

@@ -4,9 +4,8 @@ import re
 import sys
 from collections.abc import Sequence
 from datetime import datetime
-from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -24,12 +23,9 @@ Inputs = Annotated[
 Device = Annotated[
     str | None, typer.Option(help="auto, cpu, cuda, cuda:N or mps; what the run was trained on when not given.")
 ]
+Method = Literal["attention", "rollout"]
+OnError = Literal["stop", "skip"]
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
-
-
-class Method(StrEnum):
-    attention = "attention"
-    rollout = "rollout"
 
 
 def evaluate(
@@ -38,6 +34,9 @@ def evaluate(
         str | None, typer.Option(help="A dataset's name, a folder or a file; the run's own when not given.")
     ] = None,
     split: Annotated[str, typer.Option(help="train, validation or test.")] = "test",
+    on_error: Annotated[
+        OnError | None, typer.Option(help="What unreadable items do; as in training when not given.")
+    ] = None,
     device: Device = None,
     json: Json = False,
 ) -> None:
@@ -49,7 +48,7 @@ def evaluate(
     """
     from zoo.evaluator import evaluate as examine
 
-    report = examine(run, data, split, device=device)
+    report = examine(run, data, split, on_error=on_error, device=device)
     path = report.write(run, f"eval-{_slug(Path(report.data).name)}-{split}")
     if json:
         print_json(report.document())
@@ -103,7 +102,7 @@ def explain(
     inputs: Inputs,
     method: Annotated[
         Method, typer.Option(help="One layer's attention, or its flow through all layers up to it.")
-    ] = Method.attention,
+    ] = "attention",
     layer: Annotated[int | None, typer.Option(min=1, help="Counted from 1; the last when not given.")] = None,
     out: Annotated[
         Path | None,
@@ -131,7 +130,7 @@ def explain(
     model = opened.load_model().to(devices.pick(device or opened.spec.train.device))
     heading = f"{method} of layer {layer}" if layer else f"{method}, last layer"
     num_failed = 0
-    found = explain_dataset(model, task, dataset, method=method.value, layer=layer)
+    found = explain_dataset(model, task, dataset, method=method, layer=layer)
     for path, each in zip(paths, found, strict=True):
         if isinstance(each, Skipped):
             note(f"cannot read '{each.id}': {each.reason}")

@@ -50,5 +50,5 @@ def train(
         sys.exit(128 + stopped.number)
     report = run.report()
     assert report is not None, "a finished run has its report"
-    report.show()
+    report.print()
     print(f"run folder: {run.folder}")

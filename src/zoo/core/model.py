@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -25,7 +26,7 @@ class Output:
     """What a model gives.
 
     Args:
-        logits: the head's; their axes are the task's.
+        logits: the head's, in fp32 or wider; their axes are the task's.
         layout: where the core's tokens lie, for heads that speak of each token.
         intermediates: what happened inside the core, on request.
     """
@@ -75,4 +76,7 @@ class Model(nn.Module):
             x, intermediates = self.core(x, layout, return_intermediates=True)
         else:
             x = self.core(x, layout)
-        return Output(self.head(x, layout), layout, intermediates)
+        logits = self.head(x, layout)
+        # Losses and probabilities are computed in fp32 at least, whatever the matrix products ran in.
+        logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+        return Output(logits, layout, intermediates)

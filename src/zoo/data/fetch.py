@@ -1,8 +1,8 @@
-"""Where datasets lie on this machine, and how they come there: the mirror folder first, then the network, when asked to.
+"""Where datasets lie on this machine, and how they come there: from the mirror folder, or from the network when asked.
 
-The hash of a dataset is over its files as extracted. Take each file's path below the dataset's folder, with slashes; leave
-out the leading folders that all share, and then, if any file lies in a folder, the files that lie in none (a README beside
-the data). Sort by path. The hash is SHA-256 over, for each file, its path in UTF-8, a zero byte and the 32 bytes of its
+The hash of a dataset is over its files as extracted. Take each file's path below the dataset's folder, with slashes;
+leave out the leading folders that all share, and then, if any file lies in a folder, those that lie in none (such as a
+README). Sort by path. The hash is SHA-256 over, for each file, its path in UTF-8, a zero byte and the 32 bytes of its
 own SHA-256. A folder that holds one archive and nothing else counts as what is in the archive.
 """
 
@@ -12,10 +12,12 @@ import os
 import tarfile
 import tempfile
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import IO
+from typing import IO, cast
 from urllib.parse import urlsplit
 
 from zoo.errors import UserError
@@ -30,17 +32,24 @@ Progress = Callable[[str, int, int | None], None]
 
 
 def cache_folder() -> Path:
-    """``ZOO_CACHE``, or the user's cache folder; made when missing.
+    """``ZOO_CACHE``, or the user's cache folder; it need not be there yet."""
+    asked = os.environ.get("ZOO_CACHE")
+    return Path(asked) if asked else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "zoo"
+
+
+def make_cache_folder(name: str) -> Path:
+    """A folder of this name in the cache folder, made when missing.
 
     Raises:
         UserError: It cannot be written.
     """
-    asked = os.environ.get("ZOO_CACHE")
-    folder = Path(asked) if asked else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "zoo"
+    folder = cache_folder() / name
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise UserError(f"the cache folder '{folder}' cannot be made: {error.strerror}; set ZOO_CACHE to another") from error
+        raise UserError(
+            f"the cache folder '{folder}' cannot be made: {error.strerror}; set ZOO_CACHE to another"
+        ) from error
     if not os.access(folder, os.W_OK):
         raise UserError(f"the cache folder '{folder}' cannot be written; set ZOO_CACHE to another")
     return folder
@@ -92,8 +101,7 @@ def fetch(name: str, dataset: DatasetSpec, progress: Progress = lambda *_: None)
             f"'{name}' has no address to download from; its source is: {dataset.source}\n"
             f"put its files into a folder '{name}' and set ZOO_MIRROR to the folder that holds it"
         )
-    home = cache_folder() / "datasets"
-    home.mkdir(exist_ok=True)
+    home = make_cache_folder("datasets")
     # Beside its final place, so that it appears whole or not at all.
     with tempfile.TemporaryDirectory(prefix=f".{name}-", dir=home) as folder:
         files = Path(folder) / "files"
@@ -158,22 +166,24 @@ def extract(archive: Path, folder: Path, max_bytes: int) -> None:
     Raises:
         UserError: It is no archive, is damaged or too large, or holds a link or a path that leads out of the folder.
     """
-    if archive.suffix == ".gz" and not archive.name.endswith(".tar.gz"):
-        with gzip.open(archive) as packed:
-            _write(packed, folder / archive.stem, max_bytes, archive)
-        return
     left = max_bytes
     try:
+        if archive.suffix == ".gz" and not archive.name.endswith(".tar.gz"):
+            with gzip.open(archive) as packed:
+                _write(cast("IO[bytes]", packed), folder / archive.stem, max_bytes, archive)
+            return
         with _members(archive) as members:
             for name, opened in members.items():
                 path = PurePosixPath(name.replace("\\", "/"))
                 if path.is_absolute() or ".." in path.parts or ":" in path.parts[0]:
-                    raise UserError(f"'{archive.name}' holds '{name}', which leads out of its folder; nothing is unpacked")
+                    raise UserError(
+                        f"'{archive.name}' holds '{name}', which leads out of its folder; nothing is unpacked"
+                    )
                 target = folder.joinpath(*path.parts)
                 target.parent.mkdir(parents=True, exist_ok=True)
                 with opened() as packed:
                     left -= _write(packed, target, left, archive)
-    except (zipfile.BadZipFile, tarfile.TarError, EOFError, gzip.BadGzipFile) as error:
+    except (zipfile.BadZipFile, tarfile.TarError, gzip.BadGzipFile, zlib.error, EOFError) as error:
         raise UserError(f"'{archive.name}' is damaged: {error}; fetch it again") from error
 
 
@@ -186,17 +196,27 @@ def _members(archive: Path) -> Iterator[dict[str, Callable[[], IO[bytes]]]]:
             for info in infos:
                 kind = info.external_attr >> 28  # the file type of a Unix mode; 0 where none was written
                 if kind not in (0, 0o10):
-                    raise UserError(f"'{archive.name}' holds '{info.filename}', which is no plain file; nothing is unpacked")
-            yield {info.filename: lambda info=info: packed.open(info) for info in infos}
+                    raise UserError(
+                        f"'{archive.name}' holds '{info.filename}', which is no plain file; nothing is unpacked"
+                    )
+            yield {info.filename: partial(packed.open, info) for info in infos}
     elif tarfile.is_tarfile(archive):
         with tarfile.open(archive) as packed:
             infos = [info for info in packed.getmembers() if not info.isdir()]
             for info in infos:
                 if not info.isfile():
-                    raise UserError(f"'{archive.name}' holds '{info.name}', which is no plain file; nothing is unpacked")
-            yield {info.name: lambda info=info: packed.extractfile(info) for info in infos}  # pyright: ignore
+                    raise UserError(
+                        f"'{archive.name}' holds '{info.name}', which is no plain file; nothing is unpacked"
+                    )
+            yield {info.name: partial(_open_member, packed, info) for info in infos}
     else:
         raise UserError(f"'{archive.name}' is no archive of a known kind ({' '.join(ARCHIVES)} .gz)")
+
+
+def _open_member(archive: tarfile.TarFile, info: tarfile.TarInfo) -> IO[bytes]:
+    opened = archive.extractfile(info)
+    assert opened is not None, "only plain files are asked for"
+    return opened
 
 
 def _write(packed: IO[bytes], target: Path, max_bytes: int, archive: Path) -> int:
@@ -222,7 +242,7 @@ def contents(folder: Path) -> Iterator[Mapping[str, Callable[[], IO[bytes]]]]:
         with _members(files[0]) as members:
             yield members
     else:
-        yield {path.relative_to(folder).as_posix(): lambda path=path: path.open("rb") for path in files}
+        yield {path.relative_to(folder).as_posix(): partial(path.open, "rb") for path in files}
 
 
 def tree_hash(folder: Path) -> str:
@@ -239,5 +259,3 @@ def tree_hash(folder: Path) -> str:
                 own = hashlib.file_digest(file, "sha256").digest()  # pyright: ignore[reportArgumentType]
             digest.update("/".join(parts).encode() + b"\0" + own)
     return digest.hexdigest()
-
-

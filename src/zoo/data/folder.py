@@ -14,10 +14,16 @@ from pathlib import Path
 from typing import Any
 
 from zoo.contract import Item, Source
-from zoo.data.fetch import cache_folder
+from zoo.data.fetch import make_cache_folder
 from zoo.errors import UserError
 
-SPLIT_FOLDERS = {"train": "train", "val": "validation", "valid": "validation", "validation": "validation", "test": "test"}
+SPLIT_FOLDERS = {
+    "train": "train",
+    "val": "validation",
+    "valid": "validation",
+    "validation": "validation",
+    "test": "test",
+}
 
 
 class Files:
@@ -68,7 +74,9 @@ def read_class_folders(root: Path, suffixes: Collection[str]) -> Source:
             )
         pairs = [(path, classes.index(label)) for label in classes for path in files.get(label, [])]
         paths = [path for path, _ in pairs]
-        splits[name] = Files(paths, [path.relative_to(root).as_posix() for path in paths], [index for _, index in pairs])
+        splits[name] = Files(
+            paths, [path.relative_to(root).as_posix() for path in paths], [index for _, index in pairs]
+        )
     return Source(splits, {"classes": classes})
 
 
@@ -103,12 +111,13 @@ def class_files(folder: Path, suffixes: Collection[str]) -> dict[str, list[Path]
     return classes
 
 
-def walk(folder: Path, suffixes: Collection[str]) -> Iterator[Path]:
-    """Files below a folder with one of these suffixes, in any case; hidden ones are passed over."""
+def walk(folder: Path, suffixes: Collection[str] | None = None) -> Iterator[Path]:
+    """Files below a folder, with one of these suffixes in any case, or all; hidden ones are passed over."""
     for where, folders, names in os.walk(folder, followlinks=True):
         folders[:] = [name for name in folders if not name.startswith(".")]
         for name in names:
-            if not name.startswith(".") and os.path.splitext(name)[1].lower() in suffixes:
+            wanted = suffixes is None or os.path.splitext(name)[1].lower() in suffixes
+            if wanted and not name.startswith("."):
                 yield Path(where, name)
 
 
@@ -143,8 +152,7 @@ def hash_files(paths: Sequence[Path]) -> list[str]:
 
     A file that cannot be read has a fingerprint of its own: that it is broken is told when it is loaded.
     """
-    database = cache_folder() / "fingerprints.sqlite"
-    database.parent.mkdir(parents=True, exist_ok=True)
+    database = make_cache_folder("fingerprints") / "files.sqlite"
     connection = sqlite3.connect(database, timeout=60)
     with connection:
         connection.execute("CREATE TABLE IF NOT EXISTS files (path TEXT PRIMARY KEY, state TEXT, hash TEXT)")

@@ -1,13 +1,13 @@
 """Which items train, which choose the best checkpoint and which test: fixed by what each item holds.
 
-The rule. Every item has a fingerprint, a hash of its content. Its *draw* for a split is a number from 0 to 1 made of the
-split's name and the fingerprint (64 bits of BLAKE2b). Where the source has no test split, items whose draw for ``test`` is below
-`test_fraction` are its test split; where it has no validation split, items of what is left whose draw for
-``validation`` is below `validation_fraction` are it. When none is, the item with the smallest draw is. So neither order nor
-file names nor what else is there matter, equal items fall on one side, and adding items moves no other.
+The rule. Every item has a fingerprint, a hash of its content. Its *draw* for a split is a number from 0 to 1, made of
+the split's name and the fingerprint (64 bits of BLAKE2b). Where the source has no test split, the items whose draw for
+``test`` is below `test_fraction` are it. Where it has no validation split, those of what is left whose draw for
+``validation`` is below `validation_fraction` are it. When no draw is below, the smallest one counts as if it were. So
+neither order nor file names matter, equal items fall on one side, and adding items moves no others.
 
-An official split stays as it is but for what would leak: an item of train that is equal to one of validation or test, and
-one of validation equal to one of test, is dropped and counted.
+An official split stays as it is but for what would leak: an item of train that is equal to one of validation or test,
+and one of validation that is equal to one of test, is dropped and counted.
 """
 
 import hashlib
@@ -95,7 +95,9 @@ def split(source: Source, data: DataSpec) -> tuple[Subset, Subset, Subset, list[
     train, validation, test = subset("train"), subset("validation"), subset("test")
     if "train" in given:
         if not len(train):
-            raise UserError(f"nothing of '{data.name}' is left to train on: every item is also one of test or validation")
+            raise UserError(
+                f"nothing of '{data.name}' is left to train on: every item is also one of test or validation"
+            )
         notes += _vanished(given["train"], train, source.info)
     return train, validation, test, notes
 
@@ -142,4 +144,6 @@ def _vanished(before: Dataset, train: Subset, info: Mapping[str, Any]) -> list[s
         return []
     names = info.get("classes")
     gone = Counter(before.targets).keys() - Counter(train.targets).keys()
-    return [f"train: class '{names[each] if names else each}' has no items left after splitting" for each in sorted(gone)]
+    return [
+        f"train: class '{names[each] if names else each}' has no items left after splitting" for each in sorted(gone)
+    ]

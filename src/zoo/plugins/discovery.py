@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass, replace
 from hashlib import sha256
-from importlib.metadata import Distribution, distributions
+from importlib.metadata import Distribution, entry_points
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -162,30 +162,14 @@ def _canonical(name: str) -> str:
 
 
 def _installed() -> Iterator[Found]:
-    """One distribution at a time, so that unreadable metadata of one hides no other."""
-    seen: set[str] = set()
-    for distribution in distributions():
-        try:
-            entries = [(each.name, each.value) for each in distribution.entry_points if each.group == GROUP]
-        except Exception as error:
-            if re.search(rf"^\[{GROUP}\]", distribution.read_text("entry_points.txt") or "", re.MULTILINE):
-                name, version = _identity(distribution)
-                trouble = f"its entry_points.txt cannot be read: {_one_line(error, GROUP)}; reinstall {name}"
-                yield Found(name, "", name, version, trouble=trouble)
-            continue
-        if not entries:
-            continue
-        name, version = _identity(distribution)
-        if version is not None and _canonical(name) in seen:  # an older copy, further down the path
-            continue
-        seen.add(_canonical(name))
-        for plugin, reference in entries:
-            reference = re.sub(r"\s|\[.*\]", "", reference)
-            yield Found(plugin, reference, name, version)
+    for entry in entry_points(group=GROUP):
+        reference = re.sub(r"\s*(:)\s*|\s*\[.*\]$", r"\1", entry.value.strip())
+        yield Found(entry.name, reference, *_identity(entry.dist))
 
 
-def _identity(distribution: Distribution) -> tuple[str, str | None]:
+def _identity(distribution: Distribution | None) -> tuple[str, str | None]:
     try:
+        assert distribution is not None
         return str(distribution.metadata["Name"] or "unknown"), distribution.version
     except Exception:  # no METADATA, or none that can be read; its plugin may work all the same
         return "unknown", None

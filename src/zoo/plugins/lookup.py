@@ -128,19 +128,21 @@ def dataset_loader(name: str) -> Callable[[DataSpec], Source]:
 
 
 def catalogues() -> Sequence[tuple[str, Path]]:
-    """Each plugin's `registry.yaml`, with the plugin's name. No plugin's code is imported.
+    """Each plugin's `registry.yaml`, with the plugin's name. No plugin's code is imported."""
+    good = [each for each in find(*environment()) if not each.blocked and not each.trouble]
+    paths = [(each.name, catalogue_path(each.module)) for each in good]
+    return [(name, path) for name, path in paths if path is not None]
+
+
+def require(modules: Iterable[str]) -> None:
+    """Hold what a command asks for by `-p` against what there is; nothing is imported.
 
     Raises:
-        UserError: A module named by `-p` or ``ZOO_PLUGINS`` is not there.
+        UserError: A module is not there.
     """
-    paths: list[tuple[str, Path]] = []
     for found in find(*environment()):
-        if found.trouble and found.distribution is None:
+        if found.trouble and found.reference in modules:
             raise UserError(f"plugin {found}: {found.trouble}\nrun 'zoo plugins list' to see what is installed")
-        path = None if found.blocked or found.trouble else catalogue_path(found.module)
-        if path is not None:
-            paths.append((found.name, path))
-    return paths
 
 
 def trackers(spec: RunSpec, folder: Path) -> list[Tracker]:

@@ -1,0 +1,204 @@
+"""The checks of a task: its gradients, invariances, records and resume. Each is a function of the task's name."""
+
+import json
+import math
+import random
+import shutil
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+from unittest import SkipTest
+
+import numpy as np
+import safetensors.torch
+import torch
+from torch import Tensor
+
+from zoo import plugins
+from zoo.contract import Record
+from zoo.core import Output
+from zoo.data.seeding import item_rng
+from zoo.specs import RunSpec
+from zoo.testing.subject import NUM_ITEMS, SETTINGS, subject_of
+from zoo.trainer import train
+
+TOLERANCE = 1e-5
+OVERFIT_STEPS = 300
+
+
+def formula(task: str) -> None:
+    """The cost formula counts as many parameters as the model has."""
+    formula, subject = plugins.task_part(task, "cost"), subject_of(task)
+    if formula is None:
+        raise SkipTest("the task has no formula; 'zoo show' says so")
+    counted, built = formula(subject.spec).parameters, sum(p.numel() for p in subject.model().parameters())
+    assert counted == built, f"the formula says {counted:,} parameters, {subject.model_name} has {built:,}"
+
+
+def gradients(task: str) -> None:
+    """Forward and backward: the loss is finite, and every parameter gets a finite gradient."""
+    subject = subject_of(task)
+    model, batch = subject.model(), subject.batch(subject.indices)
+    loss, count = subject.task.loss(model.train()(batch.inputs), batch)
+    assert count > 0, f"the loss counts {count} of {len(batch.ids)} items"
+    (loss / count).backward()
+    assert math.isfinite(loss.item()), f"the loss is {loss.item()}"
+    without = [name for name, p in model.named_parameters() if p.requires_grad and p.grad is None]
+    assert not without, f"no gradient reaches {', '.join(without)}"
+    broken = [name for name, p in model.named_parameters() if p.grad is not None and not p.grad.isfinite().all()]
+    assert not broken, f"the gradient is not finite at {', '.join(broken)}"
+
+
+@torch.no_grad()
+def alone_as_in_a_batch(task: str) -> None:
+    """Padding and packing change nothing: an item alone gives what it gives among others, in any order."""
+    subject = subject_of(task)
+    model = subject.model()
+    alone = [model(subject.batch([index]).inputs).logits.flatten() for index in subject.indices]
+    for order in (list(subject.indices), list(subject.indices)[::-1]):
+        together = _by_item(model(subject.batch(order).inputs), len(order))
+        for index, logits in zip(order, together, strict=True):
+            shapes = f"{tuple(logits.shape)} values in a batch, {tuple(alone[index].shape)} alone"
+            assert logits.shape == alone[index].shape, f"item {index} has {shapes}"
+            difference = (logits - alone[index]).abs().max().item()
+            assert difference <= TOLERANCE, f"item {index} differs by {difference:.1e}, more than {TOLERANCE:.0e}"
+
+
+def _by_item(output: Output, num_items: int) -> list[Tensor]:
+    """Each item's logits, without those of pads, flat."""
+    logits, layout = output.logits, output.layout
+    if layout.cu_seqlens is not None and len(logits) == int(layout.cu_seqlens[-1]):
+        return [each.flatten() for each in logits.split(layout.cu_seqlens.diff().tolist())]
+    assert len(logits) == num_items, f"{len(logits)} rows of logits for {num_items} items"
+    if layout.valid is not None and logits.shape[:2] == layout.valid.shape:
+        return [each[valid].flatten() for each, valid in zip(logits, layout.valid, strict=True)]
+    return [each.flatten() for each in logits]
+
+
+@torch.no_grad()
+def loss_adds_up(task: str) -> None:
+    """The loss is (sum, count): that of a batch is the sum of its items', so that accumulation is exact."""
+    subject = subject_of(task)
+    model = subject.model()
+
+    def loss(indices: Sequence[int]) -> tuple[float, float]:
+        batch = subject.batch(indices)
+        total, count = subject.task.loss(model(batch.inputs), batch)
+        return total.item(), float(count)
+
+    parts = [loss([index]) for index in subject.indices]
+    for found, expected, what in zip(
+        loss(subject.indices), map(sum, zip(*parts, strict=True)), ("sum", "count"), strict=True
+    ):
+        assert math.isclose(found, expected, rel_tol=TOLERANCE), f"{what} {found} of the batch, {expected} of its items"
+
+
+@torch.no_grad()
+def records(task: str) -> None:
+    """`decode` gives a record an item, in order, known target or not; they can be measured and described."""
+    subject = subject_of(task)
+    model, batch = subject.model(), subject.batch(subject.indices)
+    records = subject.task.decode(model(batch.inputs), batch)
+    assert all(isinstance(record, Record) for record in records), "decode gives something else than zoo.Record"
+    assert tuple(record.id for record in records) == batch.ids, "the records' ids are not the batch's, in order"
+    unknown = subject.batch(subject.indices, targets=False)
+    blind = subject.task.decode(model(unknown.inputs), unknown)
+    assert [r.prediction for r in blind] == [r.prediction for r in records], "predictions depend on the targets"
+    measures = subject.task.measure(records)
+    assert measures.primary in measures.statistics, f"primary '{measures.primary}' is no statistic"
+    for name, statistic in measures.statistics.items():
+        assert isinstance(statistic(np.ones(len(records))), float), f"statistic '{name}' is no float"
+    said = [dict(subject.task.describe(record, 3)) for record in blind]
+    assert all(list(each) == list(said[0]) for each in said), "describe gives differing keys"
+    nested = [key for key, value in said[0].items() if not isinstance(value, str | int | float | bool | None)]
+    assert not nested, f"describe gives values that are not flat JSON: {', '.join(nested)}"
+    json.dumps(said)
+
+
+def transform(task: str) -> None:
+    """`transform` is a function of its generator alone, whatever the global ones hold: resume depends on it."""
+    subject = subject_of(task)
+    for index in subject.indices:
+        item = subject.splits.train[index]
+        for evaluating in (True, False):
+            samples: list[Any] = []
+            for seed in (1, 2):
+                random.seed(seed)
+                np.random.seed(seed)
+                torch.manual_seed(seed)
+                rng = None if evaluating else item_rng(0, 0, item.id)
+                samples.append(subject.task.transform(item, rng))
+            kind = "without a generator" if evaluating else "with equal generators"
+            assert _equal(*samples), f"two calls for item '{item.id}' {kind} differ"
+
+
+def _equal(one: Any, other: Any) -> bool:
+    if isinstance(one, Mapping):
+        return one.keys() == other.keys() and all(_equal(one[key], other[key]) for key in one)
+    if isinstance(one, list | tuple):
+        return len(one) == len(other) and all(map(_equal, one, other))
+    return np.array_equal(one, other) if isinstance(one, np.ndarray | Tensor) else one == other
+
+
+def overfits(task: str) -> None:
+    """It can learn: the loss of one batch, repeated, falls below a tenth."""
+    subject = subject_of(task)
+    model, batch = subject.model(awake=False), subject.batch(subject.indices)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, weight_decay=0.0)
+    first = last = math.nan
+    for step in range(OVERFIT_STEPS):
+        total, count = subject.task.loss(model(batch.inputs), batch)
+        last = total.item() / float(count)
+        first = last if step == 0 else first
+        if last < first / 10:
+            return
+        optimizer.zero_grad()
+        (total / count).backward()
+        optimizer.step()
+    raise AssertionError(f"the loss went from {first:.3g} to {last:.3g} in {OVERFIT_STEPS} steps")
+
+
+@torch.no_grad()
+def save_and_load(task: str) -> None:
+    """A model built again from its stored spec, info and weights gives the same output, bit for bit."""
+    subject = subject_of(task)
+    model, batch = subject.model(), subject.batch(subject.indices)
+    weights = safetensors.torch.save({name: value.contiguous() for name, value in model.state_dict().items()})
+    spec = RunSpec.model_validate_json(subject.spec.model_dump_json())
+    info = json.loads(json.dumps(dict(subject.splits.info)))
+    torch.manual_seed(1)
+    again = plugins.task_class(task)(spec, info).build().eval()
+    again.load_state_dict(safetensors.torch.load(weights))
+    assert torch.equal(again(batch.inputs).logits, model(batch.inputs).logits), "the output is another after loading"
+
+
+def resume(task: str) -> None:
+    """Two steps, a stop and two more give the weights of four steps, bit for bit."""
+    subject = subject_of(task)
+    name = subject.model_name
+    steps = {"train.steps": 4, "train.save_every": 2, "train.eval_every": 4, "train.keep": 2, "train.workers": 0}
+    settings = {**SETTINGS, **steps, "train.batch_size": max(1, min(NUM_ITEMS, len(subject.splits.train) // 2))}
+    with tempfile.TemporaryDirectory() as place:
+        whole, stopped = Path(place, "whole"), Path(place, "stopped")
+        train(name, settings=settings, out=whole, show_progress=False)
+        shutil.copytree(whole, stopped)
+        shutil.rmtree(stopped / "checkpoints" / "step-00000004")
+        (stopped / "status.json").unlink()
+        train(name, settings=settings, out=stopped, resume=True, show_progress=False)
+        for file in ("model.safetensors", "state/optimizer.safetensors"):
+            one, other = (folder / "checkpoints" / "step-00000004" / file for folder in (whole, stopped))
+            assert one.read_bytes() == other.read_bytes(), f"{file} is another after a resume"
+
+
+CHECKS = (
+    formula,
+    gradients,
+    alone_as_in_a_batch,
+    loss_adds_up,
+    records,
+    transform,
+    overfits,
+    save_and_load,
+    resume,
+)

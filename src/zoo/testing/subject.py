@@ -1,0 +1,76 @@
+"""What a task is checked on: its smallest model and the first items of that model's data."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cache, cached_property
+
+import torch
+
+from zoo import plugins, registry
+from zoo.contract import Batch, Splits, Task
+from zoo.core import Model
+from zoo.cost import core_parameters
+from zoo.specs import RunSpec
+
+NUM_ITEMS = 8
+SETTINGS = {"train.device": "cpu", "train.precision": "fp32", "train.label_smoothing": 0.0}
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A task with its smallest model and that model's data."""
+
+    name: str
+
+    @cached_property
+    def model_name(self) -> str:
+        models = {name: each for name, each in registry.open_registry().models.items() if each.task == self.name}
+        assert models, f"no registry.yaml has a model of task '{self.name}'"
+        return min(models, key=lambda name: core_parameters(models[name].core))
+
+    @cached_property
+    def _settled(self) -> tuple[Splits, RunSpec]:
+        asked = registry.open_registry().resolve(self.model_name, settings=SETTINGS)
+        splits = plugins.task_class(self.name).datasets(asked.spec)
+        return splits, registry.settle(asked, splits.settings).spec
+
+    @property
+    def splits(self) -> Splits:
+        return self._settled[0]
+
+    @property
+    def spec(self) -> RunSpec:
+        return self._settled[1]
+
+    @cached_property
+    def task(self) -> Task:
+        return plugins.task_class(self.name)(self.spec, self.splits.info)
+
+    @cached_property
+    def indices(self) -> range:
+        return range(min(NUM_ITEMS, len(self.splits.train)))
+
+    def model(self, *, awake: bool = True, seed: int = 0) -> Model:
+        """A new model without dropout. `awake`: nothing is left at zero, where a wrong head would look right."""
+        torch.manual_seed(seed)
+        model = self.task.build().eval()
+        if awake:
+            with torch.no_grad():
+                for parameter in model.parameters():
+                    parameter.add_(torch.randn_like(parameter), alpha=0.02)
+        return model
+
+    def batch(self, indices: Sequence[int], *, targets: bool = True) -> Batch:
+        items = [self.splits.train[index] for index in indices]
+        items = items if targets else [replace(item, target=None) for item in items]
+        return self.task.collate([self.task.transform(item, None) for item in items], [item.id for item in items])
+
+
+@cache
+def _made(task: str, revision: object) -> Subject:
+    return Subject(task)
+
+
+def subject_of(task: str) -> Subject:
+    """The subject of a task, its data read once."""
+    return _made(task, plugins.revision())

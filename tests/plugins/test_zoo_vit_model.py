@@ -1,0 +1,155 @@
+"""The picture rooms against timm: equal outputs with equal weights, equal sizes, costs equal to what is built."""
+
+from typing import Any
+
+import pytest
+import timm
+import torch
+from timm.layers import resample_abs_pos_embed
+from timm.models.vision_transformer import VisionTransformer
+from torch.utils.flop_counter import FlopCounterMode
+
+from zoo.core import Model
+from zoo.registry import open_registry
+from zoo.specs import CoreSpec, DataSpec, RunSpec, TrainSpec
+from zoo_vit.model import PictureEmbed, grid_sinusoids
+from zoo_vit.spec import EmbedSpec, cost
+from zoo_vit.task import ImageClassification
+
+SMALL = {"dim": 48, "depth": 2, "num_heads": 3}
+
+
+def build(core: dict[str, Any], embed: dict[str, Any], head: dict[str, Any]) -> tuple[Model, RunSpec]:
+    spec = RunSpec(
+        model="m",
+        task="image-classification",
+        core=CoreSpec(**core),
+        embed=embed,
+        head=head,
+        augment={},
+        data=DataSpec(name="digits"),
+        train=TrainSpec(),
+    )
+    channels = EmbedSpec(**embed).channels
+    info = {"classes": [str(i) for i in range(head["num_classes"])], "mean": [0.5] * channels, "std": [0.5] * channels}
+    return ImageClassification(spec, info).build(), spec
+
+
+def copy_timm(model: Model, reference: VisionTransformer) -> None:
+    """timm's weights under our names."""
+    weights = reference.state_dict()
+    renamed = {"embed.stem.weight": weights["patch_embed.proj.weight"], "embed.stem.bias": weights["patch_embed.proj.bias"]}
+    renamed["embed.position"] = weights["pos_embed"][0]
+    for ours, theirs in (("embed.class_token", "cls_token"), ("embed.registers", "reg_token")):
+        if theirs in weights:
+            renamed[ours] = weights[theirs][0]
+    for index in range(len(reference.blocks)):
+        for ours, theirs in (
+            ("norm1", "norm1"),
+            ("attention.qkv", "attn.qkv"),
+            ("attention.out", "attn.proj"),
+            ("norm2", "norm2"),
+            ("mlp.fc1", "mlp.fc1"),
+            ("mlp.fc2", "mlp.fc2"),
+        ):
+            for part in ("weight", "bias"):
+                renamed[f"core.blocks.{index}.{ours}.{part}"] = weights[f"blocks.{index}.{theirs}.{part}"]
+    norms = {"core.norm": "norm"} if "norm.weight" in weights else {"head.norm": "fc_norm"}
+    for ours, theirs in (norms | {"head.classifier": "head"}).items():
+        renamed |= {f"{ours}.{part}": weights[f"{theirs}.{part}"] for part in ("weight", "bias")}
+    model.load_state_dict(renamed)
+
+
+@pytest.mark.parametrize(
+    ("pool", "timm_options"),
+    [("cls", {}), ("mean", {"global_pool": "avg", "class_token": False, "reg_tokens": 2, "no_embed_class": True})],
+)
+def test_equals_timm_with_its_weights_at_any_size(pool: str, timm_options: dict[str, Any]) -> None:
+    torch.manual_seed(0)
+    reference = VisionTransformer(
+        img_size=32, patch_size=8, embed_dim=48, depth=2, num_heads=3, num_classes=5, dynamic_img_size=True, **timm_options
+    ).eval()
+    for parameter in reference.parameters():
+        torch.nn.init.normal_(parameter, std=0.2)
+    mean = pool == "mean"
+    embed = {"image_size": 32, "patch_size": 8, "num_registers": 2 if mean else 0}
+    model, _ = build(SMALL | {"final_norm": not mean}, embed, {"num_classes": 5, "pool": pool, "norm": mean})
+    copy_timm(model, reference)
+    model.eval()
+    for size in ((32, 32), (48, 24)):
+        image = torch.randn(3, 3, *size)
+        with torch.no_grad():
+            torch.testing.assert_close(model({"image": image}).logits, reference(image), atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("size", ["tiny", "small", "base", "large"])
+def test_has_timms_parameter_counts(size: str) -> None:
+    spec = open_registry().own_spec(f"vit-{size}")
+    with torch.device("meta"):
+        reference = timm.create_model(f"vit_{size}_patch16_224")
+        ours, _ = build(spec.core.model_dump(), spec.embed, spec.head)
+    expected = sum(parameter.numel() for parameter in reference.parameters())
+    assert sum(parameter.numel() for parameter in ours.parameters()) == expected
+    assert cost(spec).parameters == expected
+
+
+def test_micro_is_about_half_a_million_parameters() -> None:
+    assert 400_000 < cost(open_registry().own_spec("vit-micro")).parameters < 600_000
+
+
+@pytest.mark.parametrize(
+    ("embed", "head"),
+    [
+        ({"image_size": 32, "patch_size": 8}, {"pool": "cls"}),
+        ({"image_size": 30, "patch_size": 8, "channels": 1, "num_registers": 3}, {"pool": "mean", "norm": True}),
+        ({"image_size": 32, "stem": "conv", "num_conv_layers": 2, "position": "sinusoidal"}, {"pool": "seq"}),
+        ({"image_size": 30, "stem": "conv", "num_conv_layers": 3, "channels": 1}, {"pool": "cls"}),
+    ],
+)
+def test_formula_equals_what_is_built(embed: dict[str, Any], head: dict[str, Any]) -> None:
+    model, spec = build(SMALL, embed, head | {"num_classes": 7})
+    image = torch.randn(1, EmbedSpec(**embed).channels, embed["image_size"], embed["image_size"])
+    with FlopCounterMode(display=False) as counter:
+        logits = model({"image": image}).logits
+    assert logits.shape == (1, 7)
+    assert cost(spec).parameters == sum(parameter.numel() for parameter in model.parameters())
+    assert cost(spec).flops == counter.get_total_flops()
+
+
+def test_positions_are_interpolated_as_timm_does() -> None:
+    embed = PictureEmbed(16, 32, patch_size=8)
+    torch.nn.init.zeros_(embed.stem.weight)
+    torch.nn.init.zeros_(embed.stem.bias)
+    assert embed.position is not None
+    tokens = embed(torch.zeros(1, 3, 40, 80)).x
+    expected = resample_abs_pos_embed(embed.position[None], [5, 10], num_prefix_tokens=1)
+    torch.testing.assert_close(tokens[:, 1:], expected[:, 1:])
+
+
+def test_a_partial_patch_is_padded_and_counts() -> None:
+    embed = PictureEmbed(16, 32, patch_size=8, class_token=False)
+    image = torch.randn(2, 3, 30, 31)
+    whole = torch.nn.functional.pad(image, (0, 1, 0, 2))
+    torch.testing.assert_close(embed(image).x, embed(whole).x)
+
+
+def test_sinusoids_tell_rows_from_columns() -> None:
+    cells = grid_sinusoids((3, 4), 8, torch.device("cpu")).unflatten(0, (3, 4))
+    assert torch.equal(cells[0, :, :4], cells[0, :1, :4].expand(4, -1)), "one half knows the row alone"
+    assert torch.equal(cells[:, 2, 4:], cells[:1, 2, 4:].expand(3, -1)), "the other the column alone"
+    assert cells.flatten(0, 1).unique(dim=0).shape[0] == 12
+
+
+def test_another_number_of_channels_is_refused() -> None:
+    with pytest.raises(ValueError, match="1 channels, but the model reads 3"):
+        PictureEmbed(16, 32)(torch.zeros(1, 1, 32, 32))
+
+
+def test_the_first_prediction_is_uniform() -> None:
+    model, _ = build(SMALL, {"image_size": 16, "patch_size": 8}, {"num_classes": 4, "pool": "seq"})
+    assert torch.equal(model({"image": torch.randn(2, 3, 16, 16)}).logits, torch.zeros(2, 4))
+
+
+def test_a_token_larger_than_the_picture_is_refused() -> None:
+    with pytest.raises(ValueError, match="a token of 16 pixels is larger than image_size 8"):
+        EmbedSpec(image_size=8)

@@ -1,0 +1,134 @@
+"""A run's report holds what its records say, from the best checkpoint, on the split that was asked for."""
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+import torch
+
+from zoo import evaluator, plugins
+from zoo.contract import Record
+from zoo.data.loader import evaluation_batches
+from zoo.errors import UserError
+from zoo.metrics import intervals
+from zoo.run import Run
+
+CPU = torch.device("cpu")
+
+
+def records_of(run: Run) -> Sequence[Record]:
+    """The records of the test split, all in one batch."""
+    task, dataset = run.load_task(), run.load_task().datasets(run.spec).test
+    (loaded,) = evaluation_batches(task, dataset, batch_size=len(dataset), on_error="stop", workers=0, pin=False)
+    assert loaded.batch is not None
+    with torch.no_grad():
+        return task.decode(run.load_model()(loaded.batch.inputs), loaded.batch)
+
+
+def test_report_is_computed_from_the_records(trained: Run) -> None:
+    report = evaluator.evaluate(trained)
+    records = records_of(trained)
+    expected = intervals(trained.load_task().measure(records).statistics, len(records), trained.spec.train.seed)
+    for name, value in report.metrics.items():
+        assert value == pytest.approx(expected[name], abs=1e-6)
+    assert report.metrics["accuracy"].value == sum(r.prediction == r.target for r in records) / len(records)
+    log_likelihood = sum(math.log(r.scores[r.target]) for r in records if r.scores is not None)
+    assert report.loss == pytest.approx(-log_likelihood / len(records), rel=1e-5)
+    assert (report.n, report.data, report.split, report.seed, report.primary) == (100, "sums", "test", 7, "accuracy")
+    assert report.checkpoint == {"step": trained.checkpoint().step, "weights": "trained"}
+    assert set(report.figures) == {"confusion-matrix", "reliability", "attention"}
+
+
+def test_batch_size_changes_neither_records_nor_loss(trained: Run) -> None:
+    model, task = trained.load_model(), trained.load_task()
+    dataset = task.datasets(trained.spec).test
+    found = []
+    for batch_size in (1, 16, 100):
+        train = trained.spec.train.model_copy(update={"batch_size": batch_size})
+        spec = trained.spec.model_copy(update={"train": train})
+        found.append(evaluator.predictions(model, task, dataset, spec=spec, device=CPU))
+    for each in found:
+        assert [record.id for record in each.records] == dataset.ids
+        assert each.loss == pytest.approx(found[0].loss, rel=1e-5)
+
+
+def test_score_is_the_report_without_intervals(trained: Run) -> None:
+    report = evaluator.evaluate(trained)
+    task, spec = trained.load_task(), trained.spec
+    found = evaluator.predictions(trained.load_model(), task, task.datasets(spec).test, spec=spec, device=CPU)
+    quick = evaluator.score(task.measure(found.records), len(found.records))
+    assert quick == {name: value.value for name, value in report.metrics.items()}
+
+
+def test_training_ends_with_learning_curves_in_its_report(trained: Run) -> None:
+    written = {path.name for path in trained.folder.iterdir()}
+    pictures = {"confusion-matrix.png", "reliability.png", "attention.png", "learning-curves.png"}
+    assert pictures | {"report.json", "report.md"} <= written
+    report = evaluator.evaluate(trained, splits=trained.load_task().datasets(trained.spec), notes=["told by the trainer"])
+    assert "learning-curves" in report.figures
+    assert report.notes == ["told by the trainer"]
+
+
+def test_unreadable_items_are_skipped_and_listed_or_stop(trained: Run) -> None:
+    spec = trained.spec
+    trained.__dict__["spec"] = spec.model_copy(update={"augment": {**spec.augment, "broken_id": "test/3"}})
+    with pytest.raises(UserError, match="1 items of the test split of 'sums' cannot be read") as stopped:
+        evaluator.evaluate(trained)
+    assert "test/3: 'test/3' is broken" in str(stopped.value)
+
+    report = evaluator.evaluate(trained, on_error="skip")
+    assert report.n == 99
+    assert report.skipped == {"test/3": "'test/3' is broken"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"split": "tset"}, "unknown split 'tset'; did you mean 'test'"),
+        ({"device": "gpu"}, "unknown device 'gpu'"),
+    ],
+)
+def test_what_a_user_may_get_wrong(trained: Run, arguments: dict[str, str], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        evaluator.evaluate(trained, **arguments)
+
+
+def test_an_empty_split_and_one_without_targets(trained: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    task = type(trained.load_task())
+    splits = task.datasets(trained.spec)
+    monkeypatch.setattr(task, "datasets", lambda *_: dataclasses.replace(splits, test=[]))
+    with pytest.raises(UserError, match="the test split of 'sums' is empty"):
+        evaluator.evaluate(trained)
+
+    def without(item: Any) -> Any:
+        return dataclasses.replace(item, target=None)
+
+    numbers = type(splits.test)
+    read = numbers.__getitem__
+    monkeypatch.setattr(task, "datasets", lambda *_: splits)
+    monkeypatch.setattr(numbers, "__getitem__", lambda self, index: without(read(self, index)))
+    with pytest.raises(UserError, match="100 items of the test split of 'sums' have no target, such as 'test/0'"):
+        evaluator.evaluate(trained)
+
+
+def test_a_folder_that_is_no_run_and_a_run_without_checkpoint(trained: Run) -> None:
+    with pytest.raises(UserError, match="is no run folder"):
+        evaluator.evaluate(trained.folder.parent)
+    for manifest in trained.checkpoints.glob("*/manifest.json"):
+        manifest.unlink()
+    with pytest.raises(UserError, match="no checkpoint"):
+        evaluator.evaluate(trained.folder)
+
+
+def test_a_task_that_cannot_draw_has_no_gallery(trained: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    members = {name: member for name, member in vars(type(trained.load_task())).items() if name != "draw"}
+    monkeypatch.setattr(plugins, "task_class", lambda _: type("Plain", (), members))
+    assert "attention" not in evaluator.evaluate(trained).figures
+
+
+def test_the_same_run_gives_the_same_figures(trained: Run) -> None:
+    one, other = (evaluator.evaluate(trained.folder) for _ in range(2))
+    timeless: dict[str, Any] = {"date": "", "seconds": 0.0, "items_per_second": 0.0, "figures": {}}
+    assert dataclasses.replace(one, **timeless) == dataclasses.replace(other, **timeless)

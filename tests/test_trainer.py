@@ -1,0 +1,226 @@
+"""The trainer: what it learns, what it writes, and that a run stopped anywhere goes on bit for bit."""
+
+import hashlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from zoo.errors import UserError
+from zoo.run import Run, open_run
+from zoo.trainer import train
+
+EVERYTHING: dict[str, Any] = {"train.ema_decay": 0.9, "train.accumulate": 2, "train.save_every": 2, "train.steps": 9}
+
+
+def trained(out: Path, **settings: Any) -> Run:
+    return train("tiny", out=out, settings={key.replace("__", "."): v for key, v in settings.items()}, show_progress=False)
+
+
+def weights_hash(run: Run) -> str:
+    return hashlib.sha256(run.checkpoint("last").weights.read_bytes()).hexdigest()
+
+
+def test_it_learns_and_leaves_a_whole_run_folder(tiny: str, tmp_path: Path) -> None:
+    run = trained(tmp_path / "run", train__epochs=20, core__dropout=0.0)
+    report = run.report()
+    assert report is not None
+    assert report.metrics["accuracy"].value > 0.8
+    assert run.status()["state"] == "done"
+    train_rows = [row for row in run.metrics() if row["split"] == "train"]
+    validation = [row for row in run.metrics() if row["split"] == "validation"]
+    assert len(train_rows) == 20 * 6
+    assert len(validation) == 20
+    assert train_rows[-1]["loss"] < train_rows[0]["loss"] / 2
+    assert train_rows[0].keys() >= {"lr", "grad_norm", "items_per_second", "data_wait", "memory_bytes"}
+    best = max(validation, key=lambda row: row["accuracy"])
+    assert run.status()["best"] == {"step": best["step"], "metric": "accuracy", "value": best["accuracy"]}
+    assert run.checkpoint().step == best["step"]
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_run_cut_after_any_checkpoint_goes_on_bit_for_bit(tiny: str, tmp_path: Path, workers: int) -> None:
+    whole = trained(tmp_path / "whole", **EVERYTHING, train__workers=0, train__keep=9)
+    for step in (2, 6):
+        cut = tmp_path / f"cut-{step}"
+        _copy_until(whole, cut, step)
+        resumed = train("tiny", out=cut, resume=True, settings={"train.workers": 0}, show_progress=False)
+        assert weights_hash(resumed) == weights_hash(whole)
+        assert _sha(resumed, "state/ema.safetensors") == _sha(whole, "state/ema.safetensors")
+        assert _sha(resumed, "state/optimizer.safetensors") == _sha(whole, "state/optimizer.safetensors")
+        assert [row["step"] for row in resumed.metrics()] == [row["step"] for row in whole.metrics()]
+    other = trained(tmp_path / "other", **EVERYTHING, train__workers=workers)
+    assert _tensors_equal(other, whole)
+
+
+def _copy_until(run: Run, to: Path, step: int) -> None:
+    """What a kill just after the checkpoint of `step` would have left, a half-written one after it included."""
+    subprocess.run(["cp", "-r", str(run.folder), str(to)], check=True)
+    for folder in (to / "checkpoints").iterdir():
+        if int(folder.name[5:]) > step:
+            (folder / "manifest.json").unlink()
+    for name in ("status.json", "report.json"):
+        (to / name).unlink()
+
+
+def _sha(run: Run, name: str) -> str:
+    return hashlib.sha256((run.checkpoint("last").folder / name).read_bytes()).hexdigest()
+
+
+def _tensors_equal(one: Run, two: Run) -> bool:
+    ours, theirs = one.load_model("last").state_dict(), two.load_model("last").state_dict()
+    return all(torch.equal(value, theirs[name]) for name, value in ours.items())
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_saves_and_says_how_to_go_on(tiny: str, tmp_path: Path, number: signal.Signals) -> None:
+    out = tmp_path / "run"
+    command = [sys.executable, "-m", "zoo", "train", "tiny", "--out", str(out), "--steps", "100000"]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 60
+    while not (out / "metrics.jsonl").exists() or not (out / "metrics.jsonl").read_text().count("\n") > 3:
+        assert time.monotonic() < deadline
+        assert process.poll() is None
+        time.sleep(0.05)
+    process.send_signal(number)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 128 + number
+    assert f"zoo train tiny --out {out} --resume" in said
+    assert "Traceback" not in said
+    run = open_run(out)
+    assert run.status()["state"] == "preempted"
+    assert run.checkpoint("last").step == run.status()["step"]
+
+
+def test_kill_9_loses_nothing_saved(tiny: str, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "zoo", "train", "tiny", "--steps", "60", "--set", "train.save_every=3", "--out"]
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    subprocess.run([*command, str(whole)], check=True, capture_output=True)
+    process = subprocess.Popen([*command, str(cut)], stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    deadline = time.monotonic() + 60
+    while not list((cut / "checkpoints").glob("step-*/manifest.json")):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    process.kill()
+    process.wait()
+    subprocess.run([*command, str(cut), "--resume"], check=True, capture_output=True)
+    assert weights_hash(open_run(cut)) == weights_hash(open_run(whole))
+
+
+def test_accumulating_is_the_same_as_a_larger_batch(tiny: str, tmp_path: Path) -> None:
+    # SGD, since AdamW's first step has the size of lr however small the gradient, and so enlarges rounding.
+    plain = {"augment.noise": 0.0, "core.dropout": 0.0, "train.steps": 1, "train.optimizer": "sgd", "train.lr": 0.1}
+    one = train("tiny", out=tmp_path / "one", settings={**plain, "train.batch_size": 48}, show_progress=False)
+    three = {**plain, "train.batch_size": 16, "train.accumulate": 3}
+    many = train("tiny", out=tmp_path / "many", settings=three, show_progress=False)
+    ours, theirs = one.load_model("last").state_dict(), many.load_model("last").state_dict()
+    for name, value in ours.items():
+        torch.testing.assert_close(value, theirs[name], atol=1e-6, rtol=1e-5)
+
+
+def test_patience_ends_a_run_that_no_longer_gets_better(tiny: str, tmp_path: Path) -> None:
+    settings = {"train.lr": 1e-30, "train.patience": 2, "train.epochs": 50}
+    run = train("tiny", out=tmp_path / "run", settings=settings, show_progress=False)
+    assert run.status()["step"] == 3 * 6
+
+
+def test_only_the_newest_and_the_best_checkpoints_stay(tiny: str, tmp_path: Path) -> None:
+    run = trained(tmp_path / "run", train__epochs=6, train__keep=1)
+    kept = {int(path.name[5:]) for path in run.checkpoints.iterdir()}
+    assert kept == {36, run.status()["best"]["step"]}
+
+
+def test_a_loss_that_is_not_finite_stops_before_the_step(tiny: str, tmp_path: Path) -> None:
+    with pytest.raises(UserError) as caught:
+        trained(tmp_path / "run", augment__poison_id="train/7")
+    step = int(str(caught.value).split()[1])
+    assert "train/7" in str(caught.value) or "more" in str(caught.value)
+    run = open_run(tmp_path / "run")
+    assert run.checkpoint("last").step == step - 1
+    assert all(torch.isfinite(value).all() for value in run.load_model("last").state_dict().values())
+    assert run.status()["state"] == "failed"
+
+
+def test_a_broken_item_stops_or_is_skipped_and_listed(tiny: str, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"cannot read item: 'train/7' is broken\n.*data.on_error=skip"):
+        trained(tmp_path / "stop", augment__broken_id="train/7")
+    run = trained(tmp_path / "skip", augment__broken_id="train/7", data__on_error="skip")
+    report = run.report()
+    assert report is not None
+    assert any("train/7" in note for note in report.notes)
+
+
+def test_resuming_asks_for_the_same_spec(tiny: str, tmp_path: Path) -> None:
+    run = trained(tmp_path / "run", train__steps=2)
+    again = train("tiny", out=run.folder, resume=True, settings={"train.steps": 2}, show_progress=False)
+    assert again.status() == run.status()
+    with pytest.raises(UserError, match=r"train.steps: the run has 2, the command 3"):
+        train("tiny", out=run.folder, resume=True, steps=3, show_progress=False)
+    with pytest.raises(UserError, match=r'model: the run has "tiny", the command "vit-small"'):
+        train("vit-small", out=run.folder, resume=True, show_progress=False)
+    with pytest.raises(UserError, match="needs the run's folder"):
+        train("tiny", resume=True)
+    with pytest.raises(UserError, match="does not exist"):
+        train("tiny", out=tmp_path / "nothing", resume=True)
+
+
+def test_a_folder_in_use_is_left_alone(tiny: str, tmp_path: Path) -> None:
+    run = trained(tmp_path / "run", train__steps=1)
+    before = {path: path.stat().st_mtime_ns for path in run.folder.rglob("*")}
+    with pytest.raises(UserError, match="holds a run already\nadd --resume"):
+        trained(run.folder, train__steps=1)
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "thesis.txt").write_text("years of work")
+    with pytest.raises(UserError, match="not an empty folder"):
+        trained(tmp_path / "full")
+    assert before == {path: path.stat().st_mtime_ns for path in run.folder.rglob("*")}
+
+
+def test_an_unusable_place_is_the_users_to_mend(tiny: str, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="cannot write to the run folder"):
+        trained(tmp_path / "file" / "run")
+
+
+def test_a_corrupt_newest_checkpoint_gives_way_to_the_one_before(
+    tiny: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    whole = trained(tmp_path / "whole", train__steps=9, train__save_every=3, train__keep=5)
+    cut = tmp_path / "cut"
+    _copy_until(whole, cut, 6)
+    path = cut / "checkpoints" / "step-00000006" / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:-1] + b"?")
+    resumed = train("tiny", out=cut, resume=True)
+    said = " ".join(capsys.readouterr().err.split())
+    assert "step-00000006 is not whole: model.safetensors differs from its SHA-256" in said
+    assert "going on from step 3" in said
+    assert weights_hash(resumed) == weights_hash(whole)
+
+
+def test_a_device_that_is_not_here_leaves_no_folder(tiny: str, tmp_path: Path) -> None:
+    if torch.cuda.is_available():
+        pytest.skip("this machine has one")
+    with pytest.raises(UserError, match="device 'cuda' is not usable here; usable: cpu"):
+        train("tiny", out=tmp_path / "run", device="cuda")
+    assert not (tmp_path / "run").exists()
+
+
+def test_bf16_trains_weights_of_fp32(tiny: str, tmp_path: Path) -> None:
+    run = train("tiny", out=tmp_path / "run", steps=2, precision="bf16", show_progress=False)
+    assert all(value.dtype == torch.float32 for value in run.load_model().state_dict().values())
+
+
+def test_spec_is_written_whole(tiny: str, tmp_path: Path) -> None:
+    run = trained(tmp_path / "run", train__steps=1)
+    metadata = run.checkpoint().metadata()
+    assert metadata["spec"] == json.loads(run.spec.model_dump_json())
+    assert metadata["info"] == {"classes": ["no", "yes"]}
+    assert run.spec.plugins["zoo_tiny"].sha256
+    assert os.listdir(run.folder / "checkpoints") == ["step-00000001"]
