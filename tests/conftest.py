@@ -1,5 +1,6 @@
 """A task small enough to train in a test: which of two sums is larger, from four numbers."""
 
+import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -26,8 +27,11 @@ def tiny(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
 
 
 @pytest.fixture
-def trained(tiny: str, tmp_path: Path) -> Run:
-    """A finished run of `tiny`."""
+def trained(tiny: str, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """A finished run of `tiny`, trained once and copied for each test."""
     from zoo.trainer import train
 
-    return train(tiny, steps=12, seed=7, device="cpu", out=tmp_path / "run", show_progress=False)
+    origin = tmp_path_factory.getbasetemp() / "tiny"
+    if not (origin / "report.json").exists():
+        train(tiny, steps=12, seed=7, device="cpu", out=origin, show_progress=False)
+    return Run(shutil.copytree(origin, tmp_path / "run"))

@@ -66,7 +66,9 @@ def test_training_ends_with_learning_curves_in_its_report(trained: Run) -> None:
     written = {path.name for path in trained.folder.iterdir()}
     pictures = {"confusion-matrix.png", "reliability.png", "attention.png", "learning-curves.png"}
     assert pictures | {"report.json", "report.md"} <= written
-    report = evaluator.evaluate(trained, splits=trained.load_task().datasets(trained.spec), notes=["told by the trainer"])
+    report = evaluator.evaluate(
+        trained, splits=trained.load_task().datasets(trained.spec), notes=["told by the trainer"]
+    )
     assert "learning-curves" in report.figures
     assert report.notes == ["told by the trainer"]
 
@@ -74,7 +76,7 @@ def test_training_ends_with_learning_curves_in_its_report(trained: Run) -> None:
 def test_unreadable_items_are_skipped_and_listed_or_stop(trained: Run) -> None:
     spec = trained.spec
     trained.__dict__["spec"] = spec.model_copy(update={"augment": {**spec.augment, "broken_id": "test/3"}})
-    with pytest.raises(UserError, match="1 items of the test split of 'sums' cannot be read") as stopped:
+    with pytest.raises(UserError, match="1 of 100 items of the test split of 'sums' cannot be read") as stopped:
         evaluator.evaluate(trained)
     assert "test/3: 'test/3' is broken" in str(stopped.value)
 
@@ -109,7 +111,9 @@ def test_an_empty_split_and_one_without_targets(trained: Run, monkeypatch: pytes
     read = numbers.__getitem__
     monkeypatch.setattr(task, "datasets", lambda *_: splits)
     monkeypatch.setattr(numbers, "__getitem__", lambda self, index: without(read(self, index)))
-    with pytest.raises(UserError, match="100 items of the test split of 'sums' have no target, such as 'test/0'"):
+    with pytest.raises(
+        UserError, match="100 of 100 items of the test split of 'sums' have no target, such as 'test/0'"
+    ):
         evaluator.evaluate(trained)
 
 

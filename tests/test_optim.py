@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 
+from zoo.core import Attention
 from zoo.optim import average, build_optimizer, decayed, learning_rate
 from zoo.specs import TrainSpec
 
@@ -15,20 +16,22 @@ class Small(nn.Module):
         self.stem = nn.Conv2d(1, 4, 2)
         self.table = nn.Embedding(3, 4)
         self.norm = nn.LayerNorm(4)
+        self.attention = Attention(4, 2)
         self.out = nn.Linear(4, 2)
 
 
 def test_only_matrices_and_kernels_decay() -> None:
-    assert decayed(Small()) == {"stem.weight", "out.weight"}
+    matrices = {"stem.weight", "out.weight", "attention.qkv.weight", "attention.out.weight"}
+    assert decayed(Small()) == matrices
     with_decay, without = build_optimizer(Small(), TrainSpec(weight_decay=0.1)).param_groups
-    assert (with_decay["weight_decay"], len(with_decay["params"])) == (0.1, 2)
-    assert (without["weight_decay"], len(without["params"])) == (0.0, 6)
+    assert (with_decay["weight_decay"], len(with_decay["params"])) == (0.1, 4)
+    assert (without["weight_decay"], len(without["params"])) == (0.0, 8)
 
 
 def test_frozen_weights_are_left_out() -> None:
     model = Small()
     model.out.requires_grad_(False)
-    assert sum(len(group["params"]) for group in build_optimizer(model, TrainSpec()).param_groups) == 6
+    assert sum(len(group["params"]) for group in build_optimizer(model, TrainSpec()).param_groups) == 10
 
 
 @pytest.mark.parametrize(

@@ -66,7 +66,7 @@ BROKEN = {
         "{'place'} are declared in the hookimpl but can not be found in the hookspec",
     ),
     "hook": Kind(
-        "from zoo.contract import hookimpl\n@hookimpl\ndef zoo_manifst(): ...", "failed", "unknown hook 'zoo_manifst'"
+        "from zoo.contract import hookimpl\n@hookimpl\ndef zoo_manifst(): ...", "failed", "unknown hook 'zoo_manifst' in plugin zoo_hook"
     ),
     "hookless": Kind("def zoo_manifest(): ...", "failed", "mark its zoo_manifest() with @zoo.hookimpl"),
     "calling": Kind(manifest("1 / 0"), "failed", "ZeroDivisionError"),
@@ -80,12 +80,12 @@ BROKEN = {
     "sametask": Kind(
         manifest("Manifest(API_VERSION, (TaskEntry('sametask', 'a:B'), TaskEntry('image-classification', 'a:B')))"),
         "failed",
-        "the task 'image-classification' already come from plugin 'vit' (attention-zoo",
+        "brings task 'image-classification' already; rename or block one",
     ),
     "samedata": Kind(
         manifest("Manifest(API_VERSION, (TaskEntry('samedata', 'a:B'),), {'digits': 'a:b'})"),
         "failed",
-        "the dataset 'digits' already come from plugin 'vit'",
+        "plugin 'vit' (attention-zoo 0.1.0) brings dataset 'digits' already",
     ),
     "nowhere": Kind("", "failed", "no module named 'zoo_absent' can be found", "[zoo]\nnowhere = zoo_absent\n"),
     "attribute": Kind(GOOD, "failed", "has no attribute 'plugin'", "[zoo]\nattribute = zoo_attribute:plugin\n"),

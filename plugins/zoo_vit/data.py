@@ -16,8 +16,9 @@ import numpy as np
 from jaxtyping import UInt8
 
 from zoo.contract import Dataset, Item, Source
-from zoo.data.fetch import contents, make_cache_folder, require
+from zoo.data.fetch import contents
 from zoo.data.folder import read_class_folders
+from zoo.data.places import make_cache_folder, require
 from zoo.data.splits import Subset
 from zoo.errors import UserError
 from zoo.specs import DataSpec

@@ -58,7 +58,7 @@ class ImageClassification:
             source = _in_order(source, classes, list(info["classes"]), spec.data.name)
         elif len(classes) < 2:
             raise UserError(
-                f"'{spec.data.name}' has a single class, '{classes[0]}': nothing to tell apart; add another class folder"
+                f"'{spec.data.name}' has a single class, '{classes[0]}': nothing to tell apart; add another"
             )
         elif "train" not in source.splits:
             raise UserError(f"'{spec.data.name}' has {' and '.join(source.splits)}, but no train")

@@ -88,6 +88,7 @@ def raise_problems(problems: Iterable[Problem]) -> None:
 def read(path: Path) -> Document:
     """The YAML document in a file; that it is missing, larger than 1 MB or not UTF-8 is a problem of it."""
     document = Document(str(path))
+    content = b""
     try:
         with path.open("rb") as file:
             content = file.read(MAX_BYTES + 1)
@@ -143,15 +144,15 @@ class _Composer:
             self.refuse((), after, "a second document; a catalogue is one, without '---' inside")
 
     def refuse(self, keys: Keys, event: yaml.Event, message: str) -> None:
-        place = (event.start_mark.line + 1, event.start_mark.column + 1)
-        self.document.problems.append(Problem(self.document.file, *place, message, keys))
+        self.document.problems.append(Problem(self.document.file, *_place(event), message, keys))
 
     def node(self, keys: Keys, event: yaml.Event) -> Any:
         if len(keys) > MAX_DEPTH:
             raise yaml.MarkedYAMLError(problem=f"nested deeper than {MAX_DEPTH}", problem_mark=event.start_mark)
-        self.document.value_places[keys] = (event.start_mark.line + 1, event.start_mark.column + 1)
+        self.document.value_places[keys] = _place(event)
         if isinstance(event, yaml.AliasEvent):
             return self.refuse(keys, event, f"alias '*{event.anchor}' is not allowed; write the value out")
+        assert isinstance(event, yaml.ScalarEvent | yaml.CollectionStartEvent)
         if event.anchor:
             self.refuse(keys, event, f"anchor '&{event.anchor}' is not allowed; write each value where it is used")
         if event.tag is not None:
@@ -175,7 +176,7 @@ class _Composer:
             if key is None or key in entries:
                 self.node((*keys, "?"), next(self.events))
             else:
-                self.document.key_places[*keys, key] = (event.start_mark.line + 1, event.start_mark.column + 1)
+                self.document.key_places[*keys, key] = _place(event)
                 entries[key] = self.node((*keys, key), next(self.events))
         return entries
 
@@ -208,6 +209,13 @@ class _Composer:
                 return self.refuse(keys, event, f"'{text}' is not a finite number")
             return number
         return text
+
+
+def _place(event: yaml.Event) -> tuple[int, int]:
+    """Line and column, from 1."""
+    mark = event.start_mark
+    assert mark is not None
+    return mark.line + 1, mark.column + 1
 
 
 # ---------------------------------------------------------------- values → entries
@@ -253,7 +261,7 @@ def _sound(value: Any, problems: Iterable[Problem]) -> dict[str, Any]:
 
 
 def json_schema() -> dict[str, Any]:
-    """The JSON Schema of a catalogue. What `embed`, `head` and `augment` hold is the task's to say, and is left open."""
+    """The JSON Schema of a catalogue. What `embed`, `head` and `augment` hold is the task's to say: left open."""
     schema = Catalogue.model_json_schema()
     definitions = schema["$defs"]
     for room, spec_class in {"core": CoreSpec, "train": TrainSpec}.items():

@@ -183,7 +183,8 @@ class Task(Protocol):
     """A kind of work, such as image classification. Implement these members; nothing is inherited.
 
     `datasets` comes first and needs no instance: it tells what the data decides, from which the final spec is made.
-    The instance is then ``TaskClass(spec, info)``, with `info` from the data or from a checkpoint.
+    The instance is then ``TaskClass(spec, info)``, with `info` from the data or from a checkpoint; empty for a new model
+    without data, as `zoo.load` makes it.
     """
 
     def __init__(self, spec: RunSpec, info: Mapping[str, Any]) -> None: ...

@@ -124,7 +124,7 @@ def _catalogues() -> Iterator[Finding]:
 
 
 def _folders() -> Iterator[Finding]:
-    from zoo.data.fetch import cache_folder
+    from zoo.data.places import cache_folder
     from zoo.errors import UserError
 
     mirror = os.environ.get("ZOO_MIRROR")

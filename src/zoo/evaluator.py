@@ -173,17 +173,18 @@ def score(measures: Measures, n: int) -> dict[str, float]:
 
 
 def _check(found: Predictions, where: str, on_error: str) -> None:
+    total = len(found.records) + len(found.skipped)
     if found.skipped and (on_error == "stop" or not found.records):
         listed = "".join(f"\n  {name}: {why}" for name, why in list(found.skipped.items())[:20])
         raise UserError(
-            f"{len(found.skipped)} items of {where} cannot be read:{listed}\n"
+            f"{len(found.skipped)} of {total} items of {where} cannot be read:{listed}\n"
             "mend or remove them; to go on without them, pass --on-error skip to 'zoo eval' "
             "or --set data.on_error=skip to 'zoo train'"
         )
     without = [record.id for record in found.records if record.target is None]
     if without:
         raise UserError(
-            f"{len(without)} items of {where} have no target, such as '{without[0]}'\n"
+            f"{len(without)} of {total} items of {where} have no target, such as '{without[0]}'\n"
             "evaluate a split with targets, or use 'zoo predict'"
         )
 

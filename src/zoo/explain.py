@@ -143,7 +143,7 @@ def draw_single(figure: Figure, task: Task, explanation: Explanation, note: str)
 def draw_gallery(figure: Figure, model: Model, task: Task, items: Sequence[Item]) -> None:
     """What the last layer attends to on some items."""
     rows = -(-len(items) // 4)
-    figure.set_size_inches(8, 2.3 * rows + 0.5)
+    figure.set_size_inches(8, 2.25 * rows + 0.3)
     panels = list(figure.subplots(rows, 4, squeeze=False).flat)
     for axes in panels:
         axes.set_axis_off()
@@ -153,4 +153,4 @@ def draw_gallery(figure: Figure, model: Model, task: Task, items: Sequence[Item]
 
 
 def _short(value: Any) -> str:
-    return f"{value:.2f}" if isinstance(value, float) else str(value)
+    return f"({value:.2f})" if isinstance(value, float) else str(value)

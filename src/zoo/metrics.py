@@ -6,6 +6,7 @@ Percentile bootstrap: Efron & Tibshirani 1993; expected calibration error: Guo e
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -66,7 +67,9 @@ def classification(records: Sequence[Record], classes: Sequence[str]) -> Measure
     statistics: dict[str, Statistic] = {"accuracy": _mean(predicted == target)}
     statistics |= _averages(target, predicted, len(classes))
     matrix = np.bincount(target * len(classes) + predicted, minlength=len(classes) ** 2).reshape(len(classes), -1)
-    figures: dict[str, Callable[[Figure], None]] = {"confusion-matrix": lambda figure: draw_confusion(figure, matrix, classes)}
+    figures: dict[str, Callable[[Figure], None]] = {
+        "confusion-matrix": lambda figure: draw_confusion(figure, matrix, classes)
+    }
     if len(scores) == len(records):
         probability = np.stack(scores)
         bins = Bins.of(probability[np.arange(len(records)), predicted], predicted == target)
@@ -142,7 +145,8 @@ def _probabilistic(
     return statistics
 
 
-class Bins(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Bins:
     """Predictions sorted by confidence into `NUM_BINS` bins of equal width, open below: ((m - 1)/M, m/M]."""
 
     index: Int[np.ndarray, " n"]
@@ -209,10 +213,10 @@ def draw_confusion(figure: Figure, matrix: Int[np.ndarray, "target predicted"], 
     crowded = max(map(len, names)) * num_classes > 12 * side
     axes.set_xticks(ticks, names, rotation=90 if crowded else 0, size=size)
     axes.set_yticks(ticks, names, size=size)
-    axes.set_xticks(np.arange(num_classes + 1) - 0.5, minor=True)
-    axes.set_yticks(np.arange(num_classes + 1) - 0.5, minor=True)
-    axes.grid(which="minor", color="0.93", linewidth=0.6)
-    axes.tick_params(which="both", length=0)
+    edges = np.arange(1, num_classes) - 0.5
+    axes.hlines(edges, -0.5, num_classes - 0.5, color="0.93", linewidth=0.6)
+    axes.vlines(edges, -0.5, num_classes - 0.5, color="0.93", linewidth=0.6)
+    axes.tick_params(length=0)
     axes.spines[:].set_color("0.8")
     axes.set(xlabel="predicted", ylabel="target")
     axes.set_title(f"Confusion · {int(np.trace(matrix))} of {int(matrix.sum())} right", size=11)

@@ -6,11 +6,12 @@ Vaswani et al. 2017 (inverse square root), arXiv:1706.03762; Polyak & Juditsky 1
 
 import math
 
-from torch import Tensor, nn
+from torch import nn
 from torch.nn.modules.conv import _ConvNd
 from torch.optim import SGD, AdamW, Optimizer
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from zoo.core.layers import FusedLinear
 from zoo.specs import TrainSpec
 
 
@@ -19,8 +20,8 @@ def decayed(model: nn.Module) -> set[str]:
 
     Norms, biases, positions, special tokens and embeddings are not shrunk.
     """
-    linear = {f"{name}.weight" for name, module in model.named_modules() if isinstance(module, nn.Linear | _ConvNd)}
-    return {name.removeprefix(".") for name in linear}
+    matrices = nn.Linear | FusedLinear | _ConvNd
+    return {f"{name}.weight".removeprefix(".") for name, module in model.named_modules() if isinstance(module, matrices)}
 
 
 def build_optimizer(model: nn.Module, train: TrainSpec) -> Optimizer:
@@ -58,6 +59,3 @@ def average(model: nn.Module, decay: float) -> AveragedModel:
     """An exponential moving average of the weights, updated by ``.update_parameters(model)``."""
     return AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(decay))
 
-
-def gradients(model: nn.Module) -> list[Tensor]:
-    return [p.grad for p in model.parameters() if p.grad is not None]

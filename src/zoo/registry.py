@@ -149,7 +149,7 @@ class Registry:
         layers = [self._layer("registry", "models", model, self.models[model])]
         if recipe:
             layers.append(self._layer("recipe", "recipes", recipe, self.recipes[recipe]))
-        if data in self.datasets:
+        if data is not None and data in self.datasets:
             layers.append(self._decided(data, task))
         return layers
 
@@ -246,7 +246,7 @@ def _open(files: tuple[tuple[str, Path, int], ...], revision: object) -> Registr
 def gather(catalogues: Iterable[tuple[str, Loaded]]) -> Registry:
     """One registry of several catalogues: of equal names the first counts."""
     entries: dict[Kind, dict[str, Any]] = {kind: {} for kind in KINDS}
-    origins: dict[tuple[str, str], Origin] = {}
+    origins: dict[tuple[Kind, str], Origin] = {}
     problems: list[Problem] = []
     for plugin, loaded in catalogues:
         problems += [replace(problem, plugin=plugin) for problem in loaded.problems]
@@ -260,7 +260,8 @@ def gather(catalogues: Iterable[tuple[str, Loaded]]) -> Registry:
                 else:
                     entries[kind][name] = entry
                     origins[kind, name] = Origin(plugin, loaded.document)
-    return Registry(*(MappingProxyType(entries[kind]) for kind in KINDS), tuple(problems), origins)
+    models, recipes, datasets = (MappingProxyType(entries[kind]) for kind in KINDS)
+    return Registry(models, recipes, datasets, tuple(problems), origins)
 
 
 # ---------------------------------------------------------------- checking
@@ -282,35 +283,40 @@ def check(path: Path) -> list[Problem]:
 
 def _check_entry(registry: Registry, kind: Kind, name: str) -> list[Problem]:
     entry, document = registry.find(kind, name), registry.origins[kind, name].document
-    model = name.partition("/")[0]
-    references: list[tuple[Keys, Kind, str]] = []
-    if kind == "recipes":
-        references = [((), "models", model), (("data",), "datasets", entry.data.name)]
-    elif kind == "models" and entry.recipe:
-        references = [(("recipe",), "recipes", f"{name}/{entry.recipe}")]
-    problems = [
-        document.problem(
-            (kind, name, *keys), f"unknown {other[:-1]} '{wanted}'{did_you_mean(wanted, getattr(registry, other))}"
-        )
-        for keys, other, wanted in references
-        if wanted not in getattr(registry, other) and not registry.spoilt(other, wanted)
-    ]
-    task = registry.models[model].task if kind == "recipes" and model in registry.models else getattr(entry, "task", "")
-    try:
-        part(task, "embed")
-    except UserError as error:
-        return [*problems, document.problem((kind, name, "task"), str(error).partition("\n")[0])]
-    if kind == "datasets":
-        found = [((kind, name, "settings", key), key) for key in entry.settings if not has_place(entry.task, key)]
-        return [
-            document.problem(keys, f"task '{entry.task}' has no setting '{key}'", at_key=True) for keys, key in found
-        ]
-    if problems or model not in registry.models:
+    problems = _check_names(registry, kind, name)
+    owner = registry.models.get(name.partition("/")[0]) if kind == "recipes" else entry
+    if owner is None:
         return problems
+    try:
+        part(owner.task, "embed")
+    except UserError as error:
+        said = str(error).partition("\n")[0]
+        return problems if kind == "recipes" else [*problems, document.problem((kind, name, "task"), said)]
+    if kind == "datasets":
+        lost = [key for key in entry.settings if not has_place(owner.task, key)]
+        told = {key: f"task '{owner.task}' has no setting '{key}'" for key in lost}
+        return [document.problem((kind, name, "settings", key), message, at_key=True) for key, message in told.items()]
     recipe, data = (name, entry.data.name) if kind == "recipes" else (None, None)
     rooms = [room for room in ROOMS if recipe or room != "data"]
-    _, found = assemble(task, registry.layers(model, recipe, data, task), rooms)
-    return [problem for problem in found if problem.file == document.file]
+    _, found = assemble(owner.task, registry.layers(name.partition("/")[0], recipe, data, owner.task), rooms)
+    return problems + [problem for problem in found if problem.file == document.file]
+
+
+def _check_names(registry: Registry, kind: Kind, name: str) -> list[Problem]:
+    """The names in an entry that lead nowhere."""
+    entry, document = registry.find(kind, name), registry.origins[kind, name].document
+    references: list[tuple[Keys, Kind, str]] = []
+    if kind == "recipes":
+        references = [((), "models", name.partition("/")[0]), (("data",), "datasets", entry.data.name)]
+    elif kind == "models" and entry.recipe:
+        references = [(("recipe",), "recipes", f"{name}/{entry.recipe}")]
+    problems: list[Problem] = []
+    for keys, other, wanted in references:
+        known: Mapping[str, Spec] = getattr(registry, other)
+        if wanted not in known and not registry.spoilt(other, wanted):
+            message = f"unknown {other[:-1]} '{wanted}'{did_you_mean(wanted, known)}"
+            problems.append(document.problem((kind, name, *keys), message, at_key=not keys))
+    return problems
 
 
 # ---------------------------------------------------------------- a run's spec
@@ -344,5 +350,11 @@ class _Dumper(yaml.SafeDumper):
     """Quotes what YAML 1.1, which yaml writes, takes for text and YAML 1.2, which we read, for a number."""
 
 
+def _text(dumper: _Dumper, value: str) -> yaml.ScalarNode:
+    """Escaped where a character does not print: outside of double quotes YAML folds line ends of any kind."""
+    return dumper.represent_scalar("tag:yaml.org,2002:str", value, style=None if value.isprintable() else '"')
+
+
+_Dumper.add_representer(str, _text)
 for _tag, _pattern in {"null": NULL, "bool": BOOL, "int": INT, "float": FLOAT}.items():
     _Dumper.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", _pattern, None)

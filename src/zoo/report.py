@@ -192,11 +192,12 @@ def versions(distributions: Sequence[str]) -> dict[str, str]:
 def picture(draw: Callable[[Figure], None]) -> bytes:
     """A drawing as PNG."""
     from matplotlib.figure import Figure
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
 
-    figure = Figure(layout="constrained")  # no pyplot: no window, no global state
+    figure = Figure(layout=ConstrainedLayoutEngine(w_pad=0.1, h_pad=0.1))  # no pyplot: no window, no global state
     draw(figure)
     file = io.BytesIO()
-    figure.savefig(file, format="png", dpi=150, bbox_inches="tight")
+    figure.savefig(file, format="png", dpi=150)
     return file.getvalue()
 
 
@@ -205,22 +206,19 @@ def draw_curves(figure: Figure, rows: Sequence[Mapping[str, Any]], primary: str,
     figure.set_size_inches(7, 7)
     training = [row for row in rows if row["split"] == "train"]
     validation = [row for row in rows if row["split"] == "validation"]
-    panels = [("loss", training, validation), (primary, [], validation), ("lr", training, [])]
-    for axes, (name, train_rows, validation_rows) in zip(
-        figure.subplots(3, sharex=True, height_ratios=[3, 3, 1.2]), panels, strict=True
-    ):
-        axes.plot(*_series(train_rows, name), color=TRAINING, linewidth=1.2, label="training")
-        axes.plot(*_series(validation_rows, name), "o-", color=VALIDATION, markersize=3, label="validation")
+    panels = figure.subplots(3, sharex=True, height_ratios=[3, 3, 1.2])
+    for axes, name in zip(panels, ("loss", primary, "lr"), strict=True):
+        axes.plot(*_series(training, name), color=TRAINING, linewidth=1.2, label="training")
+        axes.plot(*_series(validation, name), "o-", color=VALIDATION, markersize=3, label="validation")
+        axes.axvline(best_step, color="0.5", linestyle=":", linewidth=1)
         axes.set_ylabel("learning rate" if name == "lr" else name)
         axes.grid(axis="y", color="0.9")
         axes.spines[["top", "right"]].set_visible(False)
-        axes.axvline(best_step, color="0.5", linestyle=":", linewidth=1)
-        if name == "loss":
-            axes.legend(frameon=False)
+    panels[0].legend(frameon=False)
+    panels[-1].set_xlabel("step")
     best = [row[primary] for row in validation if row["step"] == best_step and primary in row]
     reached = f", {primary} {best[-1]:.4f} in validation" if best else ""
     figure.suptitle(f"Training · checkpoint of step {best_step}{reached}", size=11)
-    axes.set_xlabel("step")
 
 
 def _series(rows: Sequence[Mapping[str, Any]], name: str) -> tuple[list[int], list[float]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import reduce
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 from pydantic import BaseModel, ValidationError
 
@@ -14,6 +14,9 @@ from zoo.catalogue import Document, Problem, parse, raise_problems
 from zoo.errors import UserError, did_you_mean
 from zoo.specs import CoreSpec, DataSpec, RunSpec, TrainSpec
 from zoo.wording import Keys, dotted, error_keys, said, worded
+
+if TYPE_CHECKING:
+    from zoo.plugins.lookup import Part
 
 ROOMS = ("core", "embed", "head", "augment", "data", "train")
 _OURS: Mapping[str, type[BaseModel]] = {"core": CoreSpec, "data": DataSpec, "train": TrainSpec}
@@ -41,7 +44,7 @@ class Layer:
     values: Mapping[str, Any]
     document: Document = field(default_factory=lambda: Document(""))
     prefix: Keys = ()
-    settings: Mapping[str, Any] = field(default_factory=dict)
+    settings: Mapping[str, Any] = field(default_factory=dict[str, Any])
 
     def problem(self, keys: Keys, message: str, *, at_key: bool) -> Problem:
         if not self.settings:
@@ -83,7 +86,7 @@ def leaves(values: Mapping[str, Any], keys: Keys = ()) -> Iterator[tuple[Keys, A
 
 def part(task: str, room: str) -> type[BaseModel] | None:
     """The spec class of a room: ours, or the task's; None where the task has none and takes what it is given."""
-    return _OURS.get(room) or plugins.task_part(task, room)
+    return _OURS.get(room) or plugins.task_part(task, cast("Part", room))
 
 
 def has_place(task: str, key: str) -> bool:
@@ -106,9 +109,12 @@ def assemble(task: str, layers: Sequence[Layer], rooms: Iterable[str] = ROOMS) -
     problems: list[Problem] = []
     for room in rooms:
         spec_class = part(task, room)
+        if spec_class is None:
+            built[room] = merged[room]
+            continue
         try:
-            value = spec_class.model_validate(merged[room]) if spec_class else merged[room]
-            built[room] = value if room in _OURS or spec_class is None else value.model_dump(mode="json")
+            value = spec_class.model_validate(merged[room])
+            built[room] = value if room in _OURS else value.model_dump(mode="json")
         except ValidationError as error:
             for details in error.errors(include_url=False):
                 keys, at_key = error_keys(details)

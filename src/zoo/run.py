@@ -111,6 +111,20 @@ def open_run(path: str | Path) -> Run:
     return Run(folder)
 
 
+def load(name_or_run: str | Path | Run) -> "Model":
+    """A model: trained, from a run folder, or new, from the registry's name, as the catalogue has it without a recipe.
+
+    Raises:
+        UserError: There is neither such a model nor such a run.
+    """
+    if isinstance(name_or_run, Run):
+        return name_or_run.load_model()
+    if (Path(name_or_run) / "spec.yaml").is_file():
+        return Run(Path(name_or_run)).load_model()
+    spec = registry.open_registry().own_spec(str(name_or_run))
+    return plugins.task_class(spec.task)(spec, {}).build().eval()
+
+
 def create_run(out: str | Path | None, spec: RunSpec) -> Run:
     """A new folder with the spec in it; ``runs/NAME-DATETIME`` when none is named.
 

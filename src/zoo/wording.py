@@ -55,12 +55,12 @@ def worded(details: ErrorDetails, model: type[BaseModel]) -> str:
     if kind in _WANTED:
         return f"expected {_WANTED[kind]}, got {said(given)}{_remedy(kind, given)}"
     if kind in _BOUNDS:
-        return f"must be {_BOUNDS[kind]} {next(iter(context.values()))}, got {given}"
+        return f"must be {_BOUNDS[kind]} {next(iter(context.values())):g}, got {given}"
     if kind == "literal_error":
         allowed = re.findall(r"'([^']*)'", context["expected"]) or [context["expected"]]
         return f"{said(given)} is not one of {', '.join(allowed)}{did_you_mean(str(given), allowed)}"
     if kind == "string_pattern_mismatch" and at_key:
-        return f"'{key}' is not a name: small letters, digits, '.', '_' and '-' only (a recipe is MODEL/RECIPE)"
+        return f"'{key}' is not a name: small letters, digits, '.', '_', '-' only (a recipe is MODEL/RECIPE)"
     if kind == "string_pattern_mismatch":
         return f"{said(given)} does not match {context['pattern']}"
     if kind == "value_error":

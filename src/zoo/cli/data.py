@@ -128,7 +128,7 @@ def check(
 
 
 def _card(name: str, dataset: "DatasetSpec") -> dict[str, Any]:
-    from zoo.data.fetch import locate
+    from zoo.data.places import locate
 
     folder = None if dataset.embedded else locate(name)
     return {

@@ -49,12 +49,11 @@ def evaluate(
     from zoo.evaluator import evaluate as examine
 
     report = examine(run, data, split, on_error=on_error, device=device)
-    path = report.write(run, f"eval-{_slug(Path(report.data).name)}-{split}")
     if json:
         print_json(report.document())
     else:
-        report.show()
-    note(f"written: {path}")
+        report.print()
+    note(f"written: {report.write(run, f'eval-{_slug(Path(report.data).name)}-{split}')}")
 
 
 def predict(
@@ -82,7 +81,7 @@ def predict(
     num_predicted = num_failed = 0
     for answer in found:
         if answer.error is not None:
-            note(f"cannot read '{answer.input}': {answer.error}")
+            note(_unreadable(answer.input, answer.error))
             num_failed += 1
             continue
         num_predicted += 1
@@ -94,7 +93,7 @@ def predict(
         print_table(list(rows[0]), [[_short(value) for value in row.values()] for row in rows])
     if out is not None:
         note(f"written: {out}, {num_predicted} predictions")
-    _fail_if(num_failed)
+    _fail_if(num_failed, num_predicted + num_failed)
 
 
 def explain(
@@ -133,7 +132,7 @@ def explain(
     found = explain_dataset(model, task, dataset, method=method, layer=layer)
     for path, each in zip(paths, found, strict=True):
         if isinstance(each, Skipped):
-            note(f"cannot read '{each.id}': {each.reason}")
+            note(_unreadable(*each))
             num_failed += 1
             continue
         try:
@@ -141,7 +140,7 @@ def explain(
         except OSError as error:
             raise UserError(f"cannot write '{path}': {error.strerror}\nname another place with --out") from error
         print(path)
-    _fail_if(num_failed)
+    _fail_if(num_failed, len(dataset))
 
 
 def compare(
@@ -170,21 +169,8 @@ def _overview(folder: Path) -> dict[str, Any]:
     """A run's row; of a broken one what can be known, and why it is broken."""
     from zoo.run import open_run
 
-    columns = (
-        "run",
-        "model",
-        "data",
-        "state",
-        "steps",
-        "metric",
-        "value",
-        "low",
-        "high",
-        "seconds",
-        "modified",
-        "problem",
-    )
-    row: dict[str, Any] = dict.fromkeys(columns)
+    columns = "run model data state steps metric value low high seconds modified problem"
+    row: dict[str, Any] = dict.fromkeys(columns.split())
     row |= {"run": folder.name, "modified": f"{datetime.fromtimestamp(_modified(folder)):%Y-%m-%d %H:%M}"}
     try:
         run = open_run(folder)
@@ -192,7 +178,7 @@ def _overview(folder: Path) -> dict[str, Any]:
         row |= {"state": run.status().get("state"), "problem": run.status().get("why")}
         trained = [each for each in run.metrics() if each["split"] == "train"]
         row["steps"] = trained[-1]["step"] if trained else 0
-        row["seconds"] = round(_seconds(trained, run.spec.train.batch_size * run.spec.train.accumulate), 1)
+        row["seconds"] = round(_seconds(trained, run.spec.train.batch_size * run.spec.train.accumulate))
         if report := run.report():
             row |= {"metric": report.primary, **report.metrics[report.primary]._asdict()}
     except (OSError, ValueError, KeyError, TypeError) as error:
@@ -235,7 +221,7 @@ def _picture_paths(ids: Sequence[str], method: Method, out: Path | None) -> list
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"cannot make the folder '{folder}': {error.strerror}\nname another one with --out") from error
-    names = [Path(each).stem for each in ids]
+    names = [_slug(Path(each).stem) for each in ids]
     if len(set(names)) < len(names):
         names = [_slug(each) for each in ids]
     return [folder / f"{name}-{method}.png" for name in names]
@@ -250,7 +236,11 @@ def _short(value: Any) -> Any:
     return f"{value:.4f}" if isinstance(value, float) else value
 
 
-def _fail_if(num_failed: int) -> None:
+def _unreadable(name: str, reason: str) -> str:
+    return reason if name in reason else f"cannot read '{name}': {reason}"
+
+
+def _fail_if(num_failed: int, total: int) -> None:
     if num_failed:
-        note(f"{num_failed} inputs could not be read")
+        note(f"{num_failed} of {total} inputs could not be read")
         raise typer.Exit(2)

@@ -1,4 +1,4 @@
-"""Where datasets lie on this machine, and how they come there: from the mirror folder, or from the network when asked.
+"""How datasets come to this machine: from the mirror folder, or from the network when asked; and their hash.
 
 The hash of a dataset is over its files as extracted. Take each file's path below the dataset's folder, with slashes;
 leave out the leading folders that all share, and then, if any file lies in a folder, those that lie in none (such as a
@@ -8,7 +8,6 @@ own SHA-256. A folder that holds one archive and nothing else counts as what is 
 
 import gzip
 import hashlib
-import os
 import tarfile
 import tempfile
 import zipfile
@@ -20,6 +19,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO, cast
 from urllib.parse import urlsplit
 
+from zoo.data.places import locate, make_cache_folder
 from zoo.errors import UserError
 from zoo.specs import DatasetSpec
 
@@ -29,61 +29,6 @@ MAX_BYTES = 400 * 2**30
 
 Progress = Callable[[str, int, int | None], None]
 """Called with what is being fetched, bytes so far and in all, None when unknown."""
-
-
-def cache_folder() -> Path:
-    """``ZOO_CACHE``, or the user's cache folder; it need not be there yet."""
-    asked = os.environ.get("ZOO_CACHE")
-    return Path(asked) if asked else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "zoo"
-
-
-def make_cache_folder(name: str) -> Path:
-    """A folder of this name in the cache folder, made when missing.
-
-    Raises:
-        UserError: It cannot be written.
-    """
-    folder = cache_folder() / name
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(
-            f"the cache folder '{folder}' cannot be made: {error.strerror}; set ZOO_CACHE to another"
-        ) from error
-    if not os.access(folder, os.W_OK):
-        raise UserError(f"the cache folder '{folder}' cannot be written; set ZOO_CACHE to another")
-    return folder
-
-
-def mirror_folder(name: str) -> Path | None:
-    """``ZOO_MIRROR/name``, where it is."""
-    mirror = os.environ.get("ZOO_MIRROR")
-    folder = Path(mirror, name) if mirror else None
-    return folder if folder and folder.is_dir() else None
-
-
-def locate(name: str) -> Path | None:
-    """The folder of a dataset on this machine, in the mirror or fetched; None when it isn't here."""
-    fetched = cache_folder() / "datasets" / name
-    return mirror_folder(name) or (fetched if fetched.is_dir() else None)
-
-
-def require(name: str) -> Path:
-    """The folder of a dataset.
-
-    Raises:
-        UserError: It isn't here.
-    """
-    folder = locate(name)
-    if folder is None:
-        raise UserError(
-            f"the dataset '{name}' is not on this machine; run 'zoo data fetch {name}', "
-            f"or set ZOO_MIRROR to a folder that holds it as '{name}/'"
-        )
-    return folder
-
-
-# ---------------------------------------------------------------- fetching
 
 
 def fetch(name: str, dataset: DatasetSpec, progress: Progress = lambda *_: None) -> Path:
@@ -139,7 +84,7 @@ def download(url: str, target: Path, progress: Progress) -> None:
     """
     if urlsplit(url).scheme not in ("http", "https"):
         raise UserError(f"'{url}' is not an http(s) address")
-    from urllib.error import URLError  # with urllib.request: half the time of a command that lists datasets
+    from http.client import HTTPException  # with urllib.request: too slow to import for a command that only lists
     from urllib.request import Request, urlopen
 
     request = Request(url, headers={"User-Agent": "attention-zoo"})
@@ -152,9 +97,8 @@ def download(url: str, target: Path, progress: Progress) -> None:
                 progress(target.name, file.tell(), total)
             if total is not None and file.tell() != total:
                 raise UserError(f"'{url}' ended after {file.tell()} of {total} bytes; try again")
-    except (URLError, TimeoutError, ConnectionError) as error:
-        reason = getattr(error, "reason", error)
-        raise UserError(f"cannot download '{url}': {reason}\ncheck the network, or set ZOO_MIRROR") from error
+    except (OSError, HTTPException) as error:
+        raise UserError(f"cannot download '{url}': {error}\ncheck the network, or set ZOO_MIRROR") from error
 
 
 # ---------------------------------------------------------------- archives

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from zoo.contract import Item, Source
-from zoo.data.fetch import make_cache_folder
+from zoo.data.places import make_cache_folder
 from zoo.errors import UserError
 
 SPLIT_FOLDERS = {

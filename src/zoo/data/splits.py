@@ -3,8 +3,9 @@
 The rule. Every item has a fingerprint, a hash of its content. Its *draw* for a split is a number from 0 to 1, made of
 the split's name and the fingerprint (64 bits of BLAKE2b). Where the source has no test split, the items whose draw for
 ``test`` is below `test_fraction` are it. Where it has no validation split, those of what is left whose draw for
-``validation`` is below `validation_fraction` are it. When no draw is below, the smallest one counts as if it were. So
-neither order nor file names matter, equal items fall on one side, and adding items moves no others.
+``validation`` is below `validation_fraction` are it. Among very few items no split is left empty: the smallest
+draw is taken when none is below, and train keeps one. So neither order nor file names matter, equal items fall on one
+side, and, but among very few, adding items moves no others.
 
 An official split stays as it is but for what would leak: an item of train that is equal to one of validation or test,
 and one of validation that is equal to one of test, is dropped and counted.
@@ -77,8 +78,8 @@ def split(source: Source, data: DataSpec) -> tuple[Subset, Subset, Subset, list[
         fractions = {"test": data.test_fraction, "validation": data.validation_fraction}
         missing = {name: fraction for name, fraction in fractions.items() if name not in given}
         _require(data.name, missing, len(set(prints["train"])))
-        for name, fraction in missing.items():
-            members[name], members["train"] = _take(members["train"], prints["train"], name, fraction)
+        for left, (name, fraction) in zip(range(len(missing), 0, -1), missing.items(), strict=True):
+            members[name], members["train"] = _take(members["train"], prints["train"], name, fraction, leave=left)
             taken_from[name] = "train"
             notes.append(f"{name}: {len(members[name])} items taken out of train by the hash of each")
     contents = {name: [prints[taken_from[name]][i] for i in indices] for name, indices in members.items()}
@@ -118,13 +119,14 @@ def _require(name: str, missing: Mapping[str, float], num_different: int) -> Non
         )
 
 
-def _take(indices: list[int], prints: Sequence[str], name: str, fraction: float) -> tuple[list[int], list[int]]:
-    """(taken, left)"""
+def _take(
+    indices: list[int], prints: Sequence[str], name: str, fraction: float, *, leave: int
+) -> tuple[list[int], list[int]]:
+    """(taken, left); at least one different item is taken and `leave` are left, for splits still to come."""
     draws = {prints[i]: draw(prints[i], name) for i in indices}
-    # One item at least is left, and one taken: an empty split would serve nobody.
     below = sorted(draws, key=lambda each: draws[each])
     count = sum(value < fraction for value in draws.values())
-    chosen = set(below[: min(max(count, 1), len(below) - 1)])
+    chosen = set(below[: min(max(count, 1), len(below) - leave)])
     return [i for i in indices if prints[i] in chosen], [i for i in indices if prints[i] not in chosen]
 
 

@@ -13,9 +13,10 @@ import os
 import re
 import sys
 import traceback
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass, replace
+from functools import cache
 from hashlib import sha256
 from importlib.metadata import Distribution, entry_points
 from importlib.util import find_spec
@@ -71,6 +72,7 @@ def environment() -> tuple[str, str]:
     return os.environ.get("ZOO_PLUGINS", ""), os.environ.get("ZOO_DISABLE_PLUGINS", "")
 
 
+@cache
 def find(requested: str, disabled: str) -> tuple[Found, ...]:
     """Every plugin, ours first, then others by name, then those requested; of equal names the first is good."""
     wanted, unwanted = _names(requested), {_canonical(name) for name in _names(disabled)}
@@ -86,7 +88,7 @@ def find(requested: str, disabled: str) -> tuple[Found, ...]:
         elif _canonical(THIRD_PARTY) in unwanted and each.distribution != OURS and not asked_for:
             found.append(replace(each, blocked=f"blocked by ZOO_DISABLE_PLUGINS={THIRD_PARTY}"))
         else:
-            found.append(replace(each, trouble=each.trouble or _trouble(each, found)))
+            found.append(replace(each, trouble=_trouble(each, found)))
     return tuple(found)
 
 
@@ -126,7 +128,7 @@ def source_hash(module: str) -> str | None:
 
 
 @contextmanager
-def isolated(package: str) -> Iterator[None]:
+def isolated(package: str) -> Generator[None]:
     """Run a plugin's code: what it prints goes to stderr, whatever it raises becomes a `PluginError`."""
     try:
         with redirect_stdout(sys.stderr):
@@ -139,7 +141,7 @@ def isolated(package: str) -> Iterator[None]:
 
 def _one_line(error: BaseException, package: str) -> str:
     """``ValueError: the message (zoo_toy/data.py:12)``, the place being the last in the plugin's own files."""
-    message = " ".join(str(error).split())[:_LONGEST_REASON]
+    message = re.sub(r"<module '([\w.]+)' from [^>]*>", r"\1", " ".join(str(error).split()))[:_LONGEST_REASON]
     places = [
         f" ({'/'.join(Path(frame.filename).parts[-2:])}:{frame.lineno})"
         for frame in traceback.extract_tb(error.__traceback__)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from functools import cache
 from importlib import import_module
 from operator import attrgetter
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import pluggy
 
@@ -51,6 +51,7 @@ def loaded() -> list[tuple[Found, Manifest]]:
 
 
 def forget() -> None:
+    find.cache_clear()
     _load_all.cache_clear()
 
 
@@ -103,20 +104,26 @@ def _load(found: Found) -> Plugin:
 
 def _malformed(manifest: Manifest) -> str:
     """What is wrong with a manifest's values; nothing has checked their types so far."""
-    if not isinstance(manifest.tasks, Sequence) or not isinstance(manifest.datasets, Mapping):
+    shapes = (
+        isinstance(cast("object", manifest.tasks), Sequence),
+        isinstance(cast("object", manifest.datasets), Mapping),
+    )
+    if not all(shapes):
         return "Manifest.tasks must be a sequence of zoo.TaskEntry, and Manifest.datasets a mapping"
-    for entry in manifest.tasks:
+    tasks: Sequence[Any] = manifest.tasks
+    datasets: Mapping[Any, Any] = manifest.datasets
+    for entry in tasks:
         if not isinstance(entry, TaskEntry):
             return f"Manifest.tasks holds {entry!r}, not a zoo.TaskEntry"
         for part in ("task", *PARTS):
             reference = getattr(entry, part)
             if not is_reference(reference) and (part == "task" or reference is not None):
                 return f"task '{entry.name}': {part} is {reference!r}, not 'package.module:Name'"
-    for name, reference in manifest.datasets.items():
+    for name, reference in datasets.items():
         if not is_reference(reference):
             return f"dataset '{name}': its loader is {reference!r}, not 'package.module:function'"
-    names = [entry.name for entry in manifest.tasks]
-    for name in (*names, *manifest.datasets):
+    names = [entry.name for entry in tasks]
+    for name in (*names, *datasets):
         if not isinstance(name, str) or not re.fullmatch(r"[a-z0-9][a-z0-9._-]*", name):
             return f"the name {name!r} is not lower-case letters, digits and - . _"
     return f"Manifest.tasks names one task twice: {', '.join(names)}" if len(set(names)) < len(names) else ""
@@ -132,5 +139,5 @@ def _collision(plugin: Plugin, before: Sequence[Plugin]) -> str:
         taken = [f"task '{entry.name}'" for entry in plugin.manifest.tasks if entry.name in theirs]
         taken += [f"dataset '{name}'" for name in plugin.manifest.datasets if name in other.manifest.datasets]
         if taken:
-            return f"the {' and the '.join(taken)} already come from plugin {other.found}; rename or block one"
+            return f"plugin {other.found} brings {' and '.join(taken)} already; rename or block one"
     return ""

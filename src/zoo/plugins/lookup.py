@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -169,7 +169,7 @@ def stamps(task: str) -> dict[str, PluginStamp]:
     """Which code a run of this task is made with, by plugin name."""
     found = _owner_of_task(task)
     if found == _SESSION:
-        return {SESSION: PluginStamp(distribution=SESSION, version="unversioned")}
+        return {SESSION: PluginStamp(distribution=SESSION, version="unversioned", sha256=None)}
     return {
         found.name: PluginStamp(
             distribution=found.distribution or found.module,
@@ -204,7 +204,7 @@ def _object(reference: str, owner: Found) -> Any:
 
 
 @contextmanager
-def _blaming(found: Found) -> Iterator[None]:
+def _blaming(found: Found) -> Generator[None]:
     """Code of a plugin runs; what it raises is an error that names the plugin and the remedy."""
     try:
         with isolated(found.package):
@@ -239,17 +239,17 @@ def _brings(plugin: Plugin, kind: str) -> set[str]:
     """What a plugin that is not loaded would bring: by its manifest where it has one, else by its catalogue."""
     import yaml
 
-    names = {plugin.found.name} if kind == "tracker" else set()
+    names: set[str] = {plugin.found.name} if kind == "tracker" else set()
     if plugin.manifest is not None:
         names |= set(plugin.manifest.datasets) if kind == "dataset" else {each.name for each in plugin.manifest.tasks}
     path = catalogue_path(plugin.found.module) if plugin.found.reference else None
     if path is None:
         return names
     try:
-        catalogue = yaml.safe_load(path.read_text(encoding="utf-8"))
-        datasets, models = (catalogue.get(section) or {} for section in ("datasets", "models"))
+        catalogue: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
         if kind == "dataset":
-            return names | set(datasets)
-        return names | {entry["task"] for entry in [*models.values(), *datasets.values()]}
+            return names | set(catalogue.get("datasets", {}))
+        entries = [entry for section in ("models", "datasets") for entry in catalogue.get(section, {}).values()]
+        return names | {entry["task"] for entry in entries}
     except (OSError, ValueError, yaml.YAMLError, AttributeError, KeyError, TypeError):
         return names  # it is broken anyhow, and the registry says how

@@ -31,11 +31,10 @@ def write_plugin(name: str, out: Path | None = None) -> Path:
     try:
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
             raise UserError(f"'{folder}' is not an empty folder\nname a new or an empty one with --out")
-        for source in sorted(TEMPLATE.rglob("*")):
-            if source.is_file() and "__pycache__" not in source.parts:
-                target = folder / rename(source.relative_to(TEMPLATE).as_posix()).replace(
-                    f"test_{name}", f"test_{package}"
-                )
+        for source in sorted(TEMPLATE.rglob("*.*")):
+            path = source.relative_to(TEMPLATE)
+            if source.is_file() and not any(part[0] in "._" for part in path.parent.parts):  # no tool's cache
+                target = folder / rename(path.as_posix())
                 target.parent.mkdir(parents=True, exist_ok=True)
                 target.write_text(rename(source.read_text(encoding="utf-8")), encoding="utf-8")
     except OSError as error:

@@ -29,9 +29,9 @@ class Session:
         objects: What references that begin with ``session:`` stand for.
     """
 
-    tasks: Mapping[str, TaskEntry] = field(default_factory=dict)
-    loaders: Mapping[str, str] = field(default_factory=dict)
-    objects: Mapping[str, Any] = field(default_factory=dict)
+    tasks: Mapping[str, TaskEntry] = field(default_factory=dict[str, TaskEntry])
+    loaders: Mapping[str, str] = field(default_factory=dict[str, str])
+    objects: Mapping[str, Any] = field(default_factory=dict[str, Any])
     catalogue: Catalogue = field(default_factory=lambda: Catalogue(schema_version=SCHEMA_VERSION))
 
 
@@ -111,9 +111,7 @@ def _change(session: Session) -> None:
     _current, _revision = session, _revision + 1
 
 
-def _entry(
-    task: TaskEntry | type[Task] | None, name: str | None, parts: Mapping[str, Any]
-) -> tuple[TaskEntry | None, dict[str, Any]]:
+def _entry(task: Any, name: str | None, parts: Mapping[str, Any]) -> tuple[TaskEntry | None, dict[str, Any]]:
     """The entry of a task, and what its references stand for."""
     if task is None or isinstance(task, TaskEntry):
         if name or any(parts.values()):

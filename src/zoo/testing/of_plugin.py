@@ -19,11 +19,12 @@ def manifest(plugin: str) -> None:
 def catalogue(plugin: str) -> None:
     """Its models, recipes and datasets are valid, and each dataset has a card and a loader."""
     opened, row = registry.open_registry(), plugins.row(plugin)
-    broken = [str(problem) for problem in opened.problems if problem.plugin == plugin]
+    paths = [path for name, path in plugins.catalogues() if name == plugin]
+    broken = [str(problem) for path in paths for problem in registry.check(path)]
     assert not broken, "; ".join(broken)
     for name, model in opened.models.items():
         if model.task in row.tasks or opened.origin("models", name) == plugin:
-            opened.own_spec(name)
+            opened.own(name)
             for recipe in opened.recipes_of(name):
                 opened.resolve(name, recipe=recipe)
     for dataset in row.datasets:

@@ -4,6 +4,7 @@ from collections import Counter
 
 import pytest
 import zoo.testing
+
 from zoo_newplug.data import generate
 
 

@@ -5,7 +5,6 @@ from hashlib import sha256
 from string import ascii_lowercase
 
 import numpy as np
-
 from zoo.contract import Item, Source
 from zoo.specs import DataSpec
 

@@ -5,7 +5,6 @@ Sequences are packed end to end, so that nothing is computed on padding.
 
 from jaxtyping import Float, Int
 from torch import Tensor, nn
-
 from zoo.core import Layout, Stream, unpack
 
 

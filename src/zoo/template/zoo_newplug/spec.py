@@ -1,7 +1,6 @@
 """The settings of the rooms that are ours, and what a model costs. Imports nothing heavy."""
 
 from pydantic import Field
-
 from zoo.cost import Cost, core_cost, linear
 from zoo.specs import RunSpec, Spec
 
@@ -29,6 +28,6 @@ class AugmentSpec(Spec):
 
 def cost(spec: RunSpec) -> Cost:
     """Of a model, and of a sequence of `MEAN_LENGTH` symbols."""
-    embed, head, dim = EmbedSpec(**spec.embed), HeadSpec(**spec.head), spec.core.dim
+    embed, head, dim = EmbedSpec.model_validate(spec.embed), HeadSpec.model_validate(spec.head), spec.core.dim
     table = Cost(parameters=embed.num_symbols * dim)
     return table + core_cost(spec.core, MEAN_LENGTH) + linear(1, dim, head.num_classes)

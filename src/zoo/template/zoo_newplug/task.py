@@ -8,7 +8,6 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
-
 from zoo import plugins
 from zoo.contract import Batch, Item, Measures, Record, Splits
 from zoo.core import Layout, Model, Output, Transformer
@@ -16,6 +15,7 @@ from zoo.data.splits import split
 from zoo.errors import UserError
 from zoo.metrics import classification
 from zoo.specs import RunSpec
+
 from zoo_newplug.data import Sequences
 from zoo_newplug.model import MeanHead, SymbolEmbed
 from zoo_newplug.spec import AugmentSpec, EmbedSpec, HeadSpec
@@ -26,8 +26,8 @@ class MostFrequent:
 
     def __init__(self, spec: RunSpec, info: Mapping[str, Any]) -> None:
         self.core = spec.core
-        self.embed, self.head = EmbedSpec(**spec.embed), HeadSpec(**spec.head)
-        self.augment = AugmentSpec(**spec.augment)
+        self.embed, self.head = EmbedSpec.model_validate(spec.embed), HeadSpec.model_validate(spec.head)
+        self.augment = AugmentSpec.model_validate(spec.augment)
         self.label_smoothing = spec.train.label_smoothing
         self.classes: Sequence[str] = info["classes"]
 
@@ -95,6 +95,8 @@ class MostFrequent:
 
     def describe(self, record: Record, top_k: int) -> Mapping[str, Any]:
         assert record.scores is not None
-        best = np.argsort(-record.scores)[:top_k].tolist()
-        said: dict[str, Any] = {"label": self.classes[best[0]], "probability": float(record.scores[best[0]])}
-        return said | {f"probability of {self.classes[i]}": float(record.scores[i]) for i in best[1:]}
+        said: dict[str, Any] = {}
+        for rank, index in enumerate(np.argsort(-record.scores)[:top_k].tolist(), start=1):
+            number = "" if rank == 1 else f"_{rank}"
+            said |= {f"label{number}": self.classes[index], f"probability{number}": float(record.scores[index])}
+        return said

@@ -2,6 +2,7 @@
 
 import pytest
 import zoo.testing
+
 from zoo_toy.data import tags_of
 
 
@@ -10,5 +11,6 @@ def test_conformance(check: zoo.testing.Check) -> None:
     check()
 
 
-def test_a_letter_that_occurs_again_is_tagged() -> None:
-    assert tags_of("abca") == [1, 0, 0, 1]
+def test_letters_above_the_mean_are_high() -> None:
+    assert tags_of("abca") == [0, 1, 1, 0]
+    assert tags_of("zz") == [0, 0]

@@ -18,5 +18,5 @@ def zoo_manifest() -> Manifest:
                 description="a tag for each symbol of a sequence",
             ),
         ),
-        datasets={"repeats": "zoo_toy.data:load_repeats"},
+        datasets={"highlow": "zoo_toy.data:load_highlow"},
     )

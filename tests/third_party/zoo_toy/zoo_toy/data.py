@@ -1,17 +1,15 @@
-"""Sequences of letters; a letter's tag says whether it occurs again."""
+"""Sequences of letters; a letter's tag says whether it is high or low among those of its sequence."""
 
-from collections import Counter
 from collections.abc import Sequence
 from hashlib import sha256
 from string import ascii_lowercase
 
 import numpy as np
-
 from zoo.contract import Item, Source
 from zoo.specs import DataSpec
 
-TAGS = ["once", "again"]
-SHORTEST, LONGEST = 2, 24
+TAGS = ["low", "high"]
+SHORTEST, LONGEST, RANGE = 2, 24, 10
 
 
 class Sequences:
@@ -34,13 +32,15 @@ class Sequences:
 
 
 def tags_of(text: str) -> list[int]:
-    counts = Counter(text)
-    return [int(counts[letter] > 1) for letter in text]
+    places = [ascii_lowercase.index(letter) for letter in text]
+    return [int(place * len(places) > sum(places)) for place in places]
 
 
-def load_repeats(data: DataSpec) -> Source:
-    """1,500 sequences without a test split: `data.test_fraction` takes it out."""
+def load_highlow(data: DataSpec) -> Source:
+    """1,500 sequences, each of neighbouring letters; without a test split: `data.test_fraction` takes it out."""
     rng = np.random.default_rng(0)
-    letters = np.array(list(ascii_lowercase))
-    texts = ["".join(rng.choice(letters, rng.integers(SHORTEST, LONGEST + 1))) for _ in range(1500)]
+    texts: list[str] = []
+    for _ in range(1500):
+        lowest, length = rng.integers(26 - RANGE + 1), rng.integers(SHORTEST, LONGEST + 1)
+        texts.append("".join(ascii_lowercase[lowest + i] for i in rng.integers(RANGE, size=length)))
     return Source({"train": Sequences(texts, tagged=True)}, {"tags": TAGS})

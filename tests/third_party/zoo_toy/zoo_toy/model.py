@@ -2,7 +2,6 @@
 
 from jaxtyping import Float, Int
 from torch import Tensor, nn
-
 from zoo.core import Layout, Stream
 
 

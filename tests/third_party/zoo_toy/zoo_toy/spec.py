@@ -1,7 +1,6 @@
 """The settings of a tagger's first and last room, and what one costs. Torch-free."""
 
 from pydantic import Field
-
 from zoo.cost import Cost, core_cost, linear
 from zoo.specs import RunSpec, Spec
 
@@ -23,11 +22,11 @@ class HeadSpec(Spec):
 class AugmentSpec(Spec):
     """What is done to training sequences."""
 
-    rename: bool = Field(False, description="exchange the letters by a random permutation, which changes no tag")
+    shuffle: bool = Field(False, description="put the letters, and their tags with them, in another order")
 
 
 def cost(spec: RunSpec) -> Cost:
     """Of a model, and of a sequence of `MEAN_LENGTH` symbols."""
-    embed, head, dim = EmbedSpec(**spec.embed), HeadSpec(**spec.head), spec.core.dim
+    embed, head, dim = EmbedSpec.model_validate(spec.embed), HeadSpec.model_validate(spec.head), spec.core.dim
     table = Cost(parameters=embed.num_symbols * dim)
     return table + core_cost(spec.core, MEAN_LENGTH) + linear(MEAN_LENGTH, dim, head.num_tags)

@@ -8,13 +8,13 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
-
 from zoo import plugins
 from zoo.contract import Batch, Item, Measures, Record, Splits, Table
 from zoo.core import Layout, Model, Output, Transformer
 from zoo.data.splits import split
 from zoo.errors import UserError
 from zoo.specs import RunSpec
+
 from zoo_toy.data import Sequences
 from zoo_toy.model import SymbolEmbed, TagHead
 from zoo_toy.spec import AugmentSpec, EmbedSpec, HeadSpec
@@ -25,8 +25,8 @@ class SequenceTagging:
 
     def __init__(self, spec: RunSpec, info: Mapping[str, Any]) -> None:
         self.core = spec.core
-        self.embed, self.head = EmbedSpec(**spec.embed), HeadSpec(**spec.head)
-        self.augment = AugmentSpec(**spec.augment)
+        self.embed, self.head = EmbedSpec.model_validate(spec.embed), HeadSpec.model_validate(spec.head)
+        self.augment = AugmentSpec.model_validate(spec.augment)
         self.tags: Sequence[str] = info["tags"]
 
     @staticmethod
@@ -45,9 +45,11 @@ class SequenceTagging:
 
     def transform(self, item: Item, rng: np.random.Generator | None) -> Mapping[str, Any]:
         symbols = np.array([ascii_lowercase.index(letter) for letter in item.inputs])
-        if rng is not None and self.augment.rename:
-            symbols = rng.permutation(self.embed.num_symbols)[symbols]
-        return {"symbols": symbols, "tags": item.target}
+        tags = None if item.target is None else np.array(item.target)
+        if rng is not None and tags is not None and self.augment.shuffle:
+            order = rng.permutation(len(symbols))
+            symbols, tags = symbols[order], tags[order]
+        return {"symbols": symbols, "tags": tags}
 
     def collate(self, samples: Sequence[Mapping[str, Any]], ids: Sequence[str]) -> Batch:
         lengths = [len(sample["symbols"]) for sample in samples]
@@ -58,7 +60,7 @@ class SequenceTagging:
             "max_len": layout.max_len,
         }
         tags = [sample["tags"] for sample in samples]
-        targets = None if None in tags else torch.tensor([tag for each in tags for tag in each])
+        targets = None if any(each is None for each in tags) else torch.from_numpy(np.concatenate(tags))
         return Batch(inputs, targets, tuple(ids), num_tokens=(sum(lengths), sum(lengths)))
 
     def build(self) -> Model:

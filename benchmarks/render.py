@@ -1,0 +1,73 @@
+"""Write the tables of README.md from ``results/*.json``: ``python -m benchmarks.render [--check]``.
+
+A table stands between ``<!-- NAME -->`` and ``<!-- /NAME -->``, and nowhere is a figure typed by hand.
+"""
+
+import argparse
+import json
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from benchmarks.record import RESULTS
+
+README = RESULTS.parent.parent / "README.md"
+Row = Mapping[str, Any]
+
+
+def accuracy(rows: list[Row]) -> str:
+    head = "| data | model | train / test items | test accuracy | bar | seeds | time a run | baselines, same split | hardware | command |"
+    lines = [head, "|---" * head.count(" | ") + "|---|"]
+    for row in rows:
+        spread = f" ± {100 * row['std']:.2f}" if row["std"] is not None else ""
+        baselines = ", ".join(f"{name} {100 * value:.1f} %" for name, value in row["baselines"].items())
+        lines.append(
+            f"| {row['data']} | {row['model']} | {row['n_train']:,} / {row['n_test']:,} "
+            f"| **{100 * row['mean']:.2f}**{spread} % | ≥ {100 * row['bar']:.1f} %: {'holds' if row['holds'] else 'missed'} "
+            f"| {', '.join(map(str, row['seeds']))} | {row['seconds'] / 60:.1f} min | {baselines} | {row['hardware']} "
+            f"| `{row['command']}` |"
+        )
+    return "\n".join(lines)
+
+
+def light_door(rows: list[Row]) -> str:
+    lines = ["| command | share of `import torch` (user + system time) | bar | |", "|---|---|---|---|"]
+    lines += [f"| `{row['work']}` | {row['ratio']:.3f} | ≤ {row['bar']} | {row['verdict']} |" for row in rows]
+    return "\n".join(lines)
+
+
+def reliability(rows: list[Row]) -> str:
+    lines = ["| check | passed | a build made to fail is caught |", "|---|---|---|"]
+    for row in rows:
+        caught = "yes" if row["broken_build_caught"] else "no"
+        lines.append(f"| {row['check']} | {row['passed']} of {row['tried']} | {caught} |")
+    return "\n".join(lines)
+
+
+TABLES: dict[str, Callable[[list[Row]], str]] = {"accuracy": accuracy, "light_door": light_door, "reliability": reliability}
+
+
+def rendered(text: str) -> str:
+    """The README with every table made anew; one without results says so."""
+    for name, render in TABLES.items():
+        path = RESULTS / f"{name}.json"
+        table = render(json.loads(path.read_text())["rows"]) if path.exists() else "not measured"
+        pattern = re.compile(rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)", re.DOTALL)
+        text = pattern.sub(lambda match, table=table: f"{match[1]}{table}\n{match[2]}", text)
+    return text
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.render", description=__doc__)
+    parser.add_argument("--check", action="store_true", help="exit with 1 if the README is out of date")
+    options = parser.parse_args()
+    before = README.read_text(encoding="utf-8")
+    after = rendered(before)
+    if options.check:
+        raise SystemExit(int(before != after))
+    README.write_text(after, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,46 @@
+"""Relevance is the attention that it says it is."""
+
+import numpy as np
+import pytest
+import torch
+
+from zoo.errors import UserError
+from zoo.explain import explain_batch, explain_item, rollout, token_weights
+from zoo.run import Run
+
+LAYERS = [torch.rand(2, 5, 5, generator=torch.Generator().manual_seed(i)).softmax(-1) for i in range(3)]
+
+
+def test_attention_is_the_readers_row_averaged_over_heads() -> None:
+    found = token_weights(LAYERS, method="attention", readout=0, num_prefix=1)
+    torch.testing.assert_close(found, (LAYERS[-1][0, 0, 1:] + LAYERS[-1][1, 0, 1:]) / 2)
+
+
+def test_without_a_reader_every_token_of_the_item_counts_alike() -> None:
+    found = token_weights(LAYERS, method="attention", readout=None, num_prefix=2)
+    torch.testing.assert_close(found, LAYERS[-1].mean(0)[2:, 2:].mean(0))
+
+
+def test_rollout_multiplies_the_layers_with_their_residual() -> None:
+    expected = np.eye(5)
+    for layer in LAYERS:
+        mixed = layer.mean(0).double().numpy() + np.eye(5)
+        expected = mixed / mixed.sum(-1, keepdims=True) @ expected
+    np.testing.assert_allclose(rollout(LAYERS).numpy(), expected, atol=1e-6)
+    found = token_weights(LAYERS, method="rollout", readout=0, num_prefix=1)
+    np.testing.assert_allclose(found.numpy(), expected[0, 1:], atol=1e-6)
+
+
+def test_an_item_is_explained_by_its_own_model(trained: Run) -> None:
+    model, task = trained.load_model(), trained.load_task()
+    item = task.datasets(trained.spec).test[0]
+    found = explain_item(model, task, item)
+    batch = task.collate([task.transform(item, None)], [item.id])
+    with torch.no_grad():
+        weights = model(batch.inputs, return_intermediates=True).intermediates.weights[-1]
+    np.testing.assert_allclose(found.relevance, weights[0].mean(0).mean(0).numpy(), atol=1e-6)
+    assert found.relevance.sum() == pytest.approx(1, abs=1e-5)
+    assert found.record.target == item.target
+    depth = trained.spec.core.depth
+    with pytest.raises(UserError, match=f"no layer {depth + 1}\nits layers are 1 to {depth}"):
+        explain_batch(model, task, item, batch, layer=depth + 1)

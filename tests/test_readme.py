@@ -1,0 +1,65 @@
+"""What the README says is run, with few steps, and what it shows comes from files."""
+
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+INSTALLS = ("pip ",)  # the environment of the tests has these
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
+
+
+def commands() -> list[str]:
+    lines = [line.partition("  #")[0].strip() for block in blocks("bash") for line in block.splitlines()]
+    return [line for line in lines if line and not line.startswith(INSTALLS)]
+
+
+def test_the_first_commands_are_these() -> None:
+    assert "python -m venv .venv && .venv/bin/pip install -e . && .venv/bin/zoo train vit-small" in README
+    assert '.venv/bin/pip install -e ".[test]" && .venv/bin/pytest' in README
+
+
+def test_tables_come_from_the_results() -> None:
+    subprocess.run([sys.executable, "-m", "benchmarks.render", "--check"], cwd=ROOT, check=True)
+
+
+def test_pictures_and_links_are_there() -> None:
+    for target in re.findall(r"\]\(([^)#]+)\)", README):
+        assert target.startswith("https://") or (ROOT / target).exists(), target
+
+
+@pytest.mark.slow
+def test_every_command_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the README's order, in one folder, as a newcomer would; the trainings take three steps."""
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "beats"))  # `pip install -e beats`, without touching this environment
+    for label, shade in (("cat", 60), ("dog", 200)):
+        folder = tmp_path / "my-photos" / label
+        folder.mkdir(parents=True)
+        for number in range(20):
+            Image.new("RGB", (40, 30), (shade, number, shade)).save(folder / f"{number}.jpg")
+    for command in commands():
+        program, *arguments = shlex.split(command)
+        assert program == "zoo", command
+        if "beats" in " ".join(arguments) and arguments[:2] != ["plugins", "new"]:
+            arguments = ["-p", "beats", *arguments] if (tmp_path / "beats" / "beats").exists() else ["-p", "zoo_beats", *arguments]
+        if "train" in arguments:
+            arguments += ["--steps", "3"]
+        done = subprocess.run(
+            [sys.executable, "-m", "zoo", *arguments], cwd=tmp_path, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
+
+
+@pytest.mark.slow
+def test_the_python_example_runs(tmp_path: Path) -> None:
+    (code,) = blocks("python")
+    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True)
