@@ -97,7 +97,9 @@ def measure(row: Row, seeds: tuple[int, ...], steps: int | None, where: str) -> 
         "values": values,
         "seeds": list(seeds),
         "seconds": max(seconds),
-        "baselines": {name: fit(make(), splits.train, splits.test, row.train_limit) for name, make in row.baselines.items()},
+        "baselines": {
+            name: fit(make(), splits.train, splits.test, row.train_limit) for name, make in row.baselines.items()
+        },
         "bar": row.bar,
         "floor": row.floor,
         "bar_seconds": row.seconds,
@@ -116,7 +118,9 @@ def fit(model: object, train: Dataset, test: Dataset, limit: int) -> float:
 
 def arrays(dataset: Dataset, limit: int) -> tuple[np.ndarray, np.ndarray]:
     items = [dataset[i] for i in range(min(limit, len(dataset)))]
-    return np.stack([np.asarray(item.inputs, dtype=np.float32).ravel() for item in items]), np.array([item.target for item in items])
+    return np.stack([np.asarray(item.inputs, dtype=np.float32).ravel() for item in items]), np.array(
+        [item.target for item in items]
+    )
 
 
 def main() -> None:
@@ -133,7 +137,9 @@ def main() -> None:
             if not options.quick:
                 hardware = device.describe(device.pick(options.device))
                 record.write("accuracy", [result], identity=("data", "model", "device"), hardware=hardware)
-            print(f"{name}: {result['metric']} {result['mean']:.4f}, {result['seconds']:.0f} s; holds: {result['holds']}")
+            print(
+                f"{name}: {result['metric']} {result['mean']:.4f}, {result['seconds']:.0f} s; holds: {result['holds']}"
+            )
 
 
 if __name__ == "__main__":

@@ -48,7 +48,9 @@ def commit() -> str | None:
         ).stdout.strip()
 
     try:
-        return git("rev-parse", "--short=12", "HEAD") + ("+changes" if git("status", "--porcelain", "--", "../src", "../plugins") else "")
+        return git("rev-parse", "--short=12", "HEAD") + (
+            "+changes" if git("status", "--porcelain", "--", "../src", "../plugins") else ""
+        )
     except (OSError, subprocess.CalledProcessError):
         return None
 

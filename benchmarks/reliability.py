@@ -1,7 +1,7 @@
 """Is anything lost? ``python -m benchmarks.reliability``: trainings killed with SIGKILL in mid-epoch, then resumed.
 
-The final `model.safetensors` of a run killed three times must have the SHA-256 of a run never killed. The same check on a
-build that forgets the optimiser on resuming must fail, or the check would show nothing.
+The final `model.safetensors` of a run killed three times must have the SHA-256 of a run never killed. The same check on
+a build that forgets the optimiser on resuming must fail, or the check would show nothing.
 """
 
 import argparse
@@ -17,7 +17,17 @@ from pathlib import Path
 from benchmarks import record
 from zoo import device
 
-SPEC = ["vit-micro", "--recipe", "digits", "--device", "cpu", "--set", "train.save_every=7", "--set", "train.ema_decay=0.99"]
+SPEC = [
+    "vit-micro",
+    "--recipe",
+    "digits",
+    "--device",
+    "cpu",
+    "--set",
+    "train.save_every=7",
+    "--set",
+    "train.ema_decay=0.99",
+]
 STEPS = 120
 KILLS = 3
 FORGETFUL = """
@@ -36,7 +46,10 @@ def train(out: Path, workers: int, *flags: str, code: str | None = None) -> subp
     program = ["-c", code] if code else ["-m", "zoo"]
     arguments = ["train", *SPEC, "--steps", str(STEPS), "--set", f"train.workers={workers}", "--out", str(out), *flags]
     return subprocess.Popen(
-        [sys.executable, *program, *arguments], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+        [sys.executable, *program, *arguments],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
     )
 
 
@@ -66,7 +79,9 @@ def killed(out: Path, workers: int, code: str | None = None) -> list[int]:
 def _logged(out: Path) -> int:
     path = out / "metrics.jsonl"
     lines = path.read_text().splitlines() if path.exists() else []
-    return max((int(line.split(",", 1)[0].rpartition(":")[2]) for line in lines if line.startswith('{"step": ')), default=0)
+    return max(
+        (int(line.split(",", 1)[0].rpartition(":")[2]) for line in lines if line.startswith('{"step": ')), default=0
+    )
 
 
 def main() -> None:
@@ -81,10 +96,12 @@ def main() -> None:
                 raise SystemExit("the undisturbed training failed")
             at = killed(cut, workers)
             killed(broken, workers, code=FORGETFUL)
-            print(f"{workers} workers, killed at steps {at}:\n  whole   {final_hash(whole)}\n  resumed {final_hash(cut)}")
+            print(
+                f"{workers} workers, killed at steps {at}:\n  whole   {final_hash(whole)}\n  resumed {final_hash(cut)}"
+            )
             rows.append(
                 {
-                    "check": f"SIGKILL in mid-epoch and --resume, {workers} loader workers: equal SHA-256 of the final weights",
+                    "check": f"SIGKILL in mid-epoch, then --resume, {workers} workers: final weights of equal SHA-256",
                     "tried": KILLS,
                     "passed": KILLS if final_hash(cut) == final_hash(whole) else 0,
                     "broken_build_caught": final_hash(broken) != final_hash(whole),

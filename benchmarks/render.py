@@ -7,7 +7,6 @@ import argparse
 import json
 import re
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
 from benchmarks.record import RESULTS
@@ -17,14 +16,25 @@ Row = Mapping[str, Any]
 
 
 def accuracy(rows: list[Row]) -> str:
-    head = "| data | model | train / test items | test accuracy | bar | seeds | time a run | baselines, same split | hardware | command |"
-    lines = [head, "|---" * head.count(" | ") + "|---|"]
+    names = [
+        "data",
+        "model",
+        "train / test items",
+        "test accuracy",
+        "bar",
+        "seeds",
+        "time a run",
+        "baselines, same split",
+    ]
+    names += ["hardware", "command"]
+    lines = [f"| {' | '.join(names)} |", "|---" * len(names) + "|"]
     for row in rows:
         spread = f" ± {100 * row['std']:.2f}" if row["std"] is not None else ""
+        verdict = "holds" if row["holds"] else "missed"
         baselines = ", ".join(f"{name} {100 * value:.1f} %" for name, value in row["baselines"].items())
         lines.append(
             f"| {row['data']} | {row['model']} | {row['n_train']:,} / {row['n_test']:,} "
-            f"| **{100 * row['mean']:.2f}**{spread} % | ≥ {100 * row['bar']:.1f} %: {'holds' if row['holds'] else 'missed'} "
+            f"| **{100 * row['mean']:.2f}**{spread} % | ≥ {100 * row['bar']:.1f} %: {verdict} "
             f"| {', '.join(map(str, row['seeds']))} | {row['seconds'] / 60:.1f} min | {baselines} | {row['hardware']} "
             f"| `{row['command']}` |"
         )
@@ -45,7 +55,11 @@ def reliability(rows: list[Row]) -> str:
     return "\n".join(lines)
 
 
-TABLES: dict[str, Callable[[list[Row]], str]] = {"accuracy": accuracy, "light_door": light_door, "reliability": reliability}
+TABLES: dict[str, Callable[[list[Row]], str]] = {
+    "accuracy": accuracy,
+    "light_door": light_door,
+    "reliability": reliability,
+}
 
 
 def rendered(text: str) -> str:

@@ -66,7 +66,9 @@ BROKEN = {
         "{'place'} are declared in the hookimpl but can not be found in the hookspec",
     ),
     "hook": Kind(
-        "from zoo.contract import hookimpl\n@hookimpl\ndef zoo_manifst(): ...", "failed", "unknown hook 'zoo_manifst' in plugin zoo_hook"
+        "from zoo.contract import hookimpl\n@hookimpl\ndef zoo_manifst(): ...",
+        "failed",
+        "unknown hook 'zoo_manifst' in plugin zoo_hook",
     ),
     "hookless": Kind("def zoo_manifest(): ...", "failed", "mark its zoo_manifest() with @zoo.hookimpl"),
     "calling": Kind(manifest("1 / 0"), "failed", "ZeroDivisionError"),

@@ -40,7 +40,9 @@ def test_pictures_and_links_are_there() -> None:
 @pytest.mark.slow
 def test_every_command_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """In the README's order, in one folder, as a newcomer would; the trainings take three steps."""
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "beats"))  # `pip install -e beats`, without touching this environment
+    monkeypatch.setenv(
+        "PYTHONPATH", str(tmp_path / "beats")
+    )  # `pip install -e beats`, without touching this environment
     for label, shade in (("cat", 60), ("dog", 200)):
         folder = tmp_path / "my-photos" / label
         folder.mkdir(parents=True)
@@ -50,7 +52,11 @@ def test_every_command_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
         program, *arguments = shlex.split(command)
         assert program == "zoo", command
         if "beats" in " ".join(arguments) and arguments[:2] != ["plugins", "new"]:
-            arguments = ["-p", "beats", *arguments] if (tmp_path / "beats" / "beats").exists() else ["-p", "zoo_beats", *arguments]
+            arguments = (
+                ["-p", "beats", *arguments]
+                if (tmp_path / "beats" / "beats").exists()
+                else ["-p", "zoo_beats", *arguments]
+            )
         if "train" in arguments:
             arguments += ["--steps", "3"]
         done = subprocess.run(

@@ -21,7 +21,9 @@ EVERYTHING: dict[str, Any] = {"train.ema_decay": 0.9, "train.accumulate": 2, "tr
 
 
 def trained(out: Path, **settings: Any) -> Run:
-    return train("tiny", out=out, settings={key.replace("__", "."): v for key, v in settings.items()}, show_progress=False)
+    return train(
+        "tiny", out=out, settings={key.replace("__", "."): v for key, v in settings.items()}, show_progress=False
+    )
 
 
 def weights_hash(run: Run) -> str:

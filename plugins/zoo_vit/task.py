@@ -36,9 +36,7 @@ class ImageClassification:
     """
 
     def __init__(self, spec: RunSpec, info: Mapping[str, Any]) -> None:
-        self.core = spec.core
         self.embed = EmbedSpec.model_validate(spec.embed)
-        self.head = HeadSpec.model_validate(spec.head)
         self.classes: Sequence[str] = info["classes"]
         self.label_smoothing = spec.train.label_smoothing
         mean, std = (torch.tensor(info[key]).view(-1, 1, 1) for key in ("mean", "std"))
@@ -107,8 +105,9 @@ class ImageClassification:
 
     # ------------------------------------------------------------ model
 
-    def build(self) -> Model:
-        embed, head, core = self.embed, self.head, self.core
+    @staticmethod
+    def build(spec: RunSpec) -> Model:
+        embed, head, core = EmbedSpec.model_validate(spec.embed), HeadSpec.model_validate(spec.head), spec.core
         first = PictureEmbed(
             core.dim,
             embed.image_size,
@@ -166,7 +165,10 @@ class ImageClassification:
         size, reach = self.embed.image_size, side * self.embed.stride  # a last, partial patch reaches beyond the edge
         picture = fit_size(self._pixels(item), size).transpose(1, 2, 0)
         axes.imshow(picture.squeeze(-1) if picture.shape[-1] == 1 else picture, cmap="gray", extent=(0, size, size, 0))
-        axes.imshow(heat, cmap="inferno", alpha=0.5, interpolation="bilinear", extent=(0, reach, reach, 0))
+        glow = np.empty((side, side, 4))
+        glow[...] = (1.0, 0.5, 0.0, 0.0)
+        glow[..., 3] = 0.65 * heat / max(heat.max(), 1e-12)
+        axes.imshow(glow, extent=(0, reach, reach, 0))
         axes.set(xlim=(0, size), ylim=(size, 0))
         axes.set_axis_off()
 

@@ -6,7 +6,19 @@ Everything public is here; names that need torch are imported when they are firs
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from zoo.contract import API_VERSION, Batch, Item, Manifest, Measures, Record, Source, Splits, Table, TaskEntry, hookimpl
+from zoo.contract import (
+    API_VERSION,
+    Batch,
+    Item,
+    Manifest,
+    Measures,
+    Record,
+    Source,
+    Splits,
+    Table,
+    TaskEntry,
+    hookimpl,
+)
 from zoo.errors import UserError
 
 if TYPE_CHECKING:

@@ -99,13 +99,13 @@ class Batch:
     """What the model and the loss read.
 
     Args:
-        inputs: Keyword arguments of the model's embed.
+        inputs: Keyword arguments of the model's embed; tensors but for plain numbers, such as a longest length.
         targets: What the loss compares with; None when unknown.
         ids: The items' ids, in order.
         num_tokens: Real tokens and all tokens, pads included, where items are ragged.
     """
 
-    inputs: Mapping[str, Tensor]
+    inputs: Mapping[str, Any]
     targets: Any
     ids: tuple[str, ...]
     num_tokens: tuple[int, int] | None = None
@@ -183,8 +183,8 @@ class Task(Protocol):
     """A kind of work, such as image classification. Implement these members; nothing is inherited.
 
     `datasets` comes first and needs no instance: it tells what the data decides, from which the final spec is made.
-    The instance is then ``TaskClass(spec, info)``, with `info` from the data or from a checkpoint; empty for a new model
-    without data, as `zoo.load` makes it.
+    `build` needs nothing but that spec. The instance is then ``TaskClass(spec, info)``, with `info` from the data or
+    from a checkpoint.
     """
 
     def __init__(self, spec: RunSpec, info: Mapping[str, Any]) -> None: ...
@@ -198,15 +198,16 @@ class Task(Protocol):
         """
         ...
 
+    @staticmethod
+    def build(spec: RunSpec) -> Model:
+        """A new model: embed → core → head."""
+        ...
+
     def transform(self, item: Item, rng: np.random.Generator | None) -> Mapping[str, Any]:
         """One item → arrays. `rng` comes from (seed, epoch, item id); None when evaluating: no augmentation."""
         ...
 
     def collate(self, samples: Sequence[Mapping[str, Any]], ids: Sequence[str]) -> Batch: ...
-
-    def build(self) -> Model:
-        """A new model: embed → core → head."""
-        ...
 
     def loss(self, output: Output, batch: Batch) -> tuple[Tensor, Tensor | int]:
         """(sum, count): the trainer divides once over all micro-batches and processes of a step."""

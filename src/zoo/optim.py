@@ -21,7 +21,9 @@ def decayed(model: nn.Module) -> set[str]:
     Norms, biases, positions, special tokens and embeddings are not shrunk.
     """
     matrices = nn.Linear | FusedLinear | _ConvNd
-    return {f"{name}.weight".removeprefix(".") for name, module in model.named_modules() if isinstance(module, matrices)}
+    return {
+        f"{name}.weight".removeprefix(".") for name, module in model.named_modules() if isinstance(module, matrices)
+    }
 
 
 def build_optimizer(model: nn.Module, train: TrainSpec) -> Optimizer:
@@ -58,4 +60,3 @@ def learning_rate(step: int, total: int, train: TrainSpec) -> float:
 def average(model: nn.Module, decay: float) -> AveragedModel:
     """An exponential moving average of the weights, updated by ``.update_parameters(model)``."""
     return AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(decay))
-

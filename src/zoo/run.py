@@ -1,6 +1,6 @@
 """A run folder: what a training leaves behind, and how the rest of the zoo finds its way in it.
 
-    spec.yaml    metrics.jsonl    checkpoints/    report.json report.md *.png    status.json
+spec.yaml    metrics.jsonl    checkpoints/    report.json report.md *.png    status.json
 """
 
 import json
@@ -93,7 +93,7 @@ class Run:
         from safetensors.torch import load_file
 
         checkpoint = self.checkpoint(which)
-        model = self.load_task().build()
+        model = plugins.task_class(self.spec.task).build(self.spec)
         model.load_state_dict(load_file(checkpoint.ema_weights or checkpoint.weights))
         return model.eval()
 
@@ -121,8 +121,8 @@ def load(name_or_run: str | Path | Run) -> "Model":
         return name_or_run.load_model()
     if (Path(name_or_run) / "spec.yaml").is_file():
         return Run(Path(name_or_run)).load_model()
-    spec = registry.open_registry().own_spec(str(name_or_run))
-    return plugins.task_class(spec.task)(spec, {}).build().eval()
+    spec = registry.open_registry().own(str(name_or_run)).spec
+    return plugins.task_class(spec.task).build(spec).eval()
 
 
 def create_run(out: str | Path | None, spec: RunSpec) -> Run:

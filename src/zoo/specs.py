@@ -58,7 +58,9 @@ class CoreSpec(Spec):
     @model_validator(mode="after")
     def _heads_fit(self) -> Self:
         if self.head_dim is None and self.dim % self.num_heads:
-            raise ValueError(f"dim {self.dim} does not divide by num_heads {self.num_heads}; set head_dim or change one")
+            raise ValueError(
+                f"dim {self.dim} does not divide by num_heads {self.num_heads}; set head_dim or change one"
+            )
         if self.num_kv_heads is not None and self.num_heads % self.num_kv_heads:
             raise ValueError(f"num_heads {self.num_heads} does not divide by num_kv_heads {self.num_kv_heads}")
         return self
@@ -87,7 +89,9 @@ class TrainSpec(Spec):
     optimizer: Literal["adamw", "sgd"] = Field("adamw", description="update rule")
     lr: float = Field(1e-3, gt=0, description="peak learning rate")
     weight_decay: float = Field(0.05, ge=0, description="decoupled; never on norms, biases and positions")
-    betas: tuple[Fraction, Fraction] = Field((0.9, 0.999), strict=False, description="AdamW's; the first is SGD's momentum")
+    betas: tuple[Fraction, Fraction] = Field(
+        (0.9, 0.999), strict=False, description="AdamW's; the first is SGD's momentum"
+    )
     schedule: Literal["cosine", "linear", "constant", "inverse_sqrt"] = Field("cosine", description="after the warm-up")
     warmup_fraction: Fraction = Field(0.05, description="share of the steps spent rising to lr")
     final_lr_fraction: float = Field(0.01, ge=0, le=1, description="share of lr left at the last step")

@@ -74,7 +74,9 @@ def train(
     """
     flags = {"steps": steps, "seed": seed, "device": device, "precision": precision}
     said = [f"train.{key}={value}" for key, value in flags.items() if value is not None]
-    given = [f"{key}={json.dumps(value)}" for key, value in settings.items()] if isinstance(settings, Mapping) else settings
+    given = (
+        [f"{key}={json.dumps(value)}" for key, value in settings.items()] if isinstance(settings, Mapping) else settings
+    )
     asked = registry.open_registry().resolve(name, recipe=recipe, data=data, task=task, settings=[*given, *said])
     devices.pick(asked.spec.train.device)
     if resume:
@@ -112,7 +114,7 @@ def fit(run: Run, splits: Splits, *, show_progress: bool = True) -> State:
     eval_every = train.eval_every or plan.updates_per_epoch
 
     torch.manual_seed(seed_of("weights", train.seed))
-    model = task.build().to(device)
+    model = task.build(spec).to(device)
     ema = average(model, train.ema_decay) if train.ema_decay else None
     optimizer = build_optimizer(model, train)
     state = State()

@@ -7,9 +7,7 @@ from hypothesis import strategies as st
 
 from zoo.data.sampler import Plan
 
-plans = st.builds(
-    Plan, st.integers(1, 60), st.integers(1, 20), accumulate=st.integers(1, 4), seed=st.integers(0, 5)
-)
+plans = st.builds(Plan, st.integers(1, 60), st.integers(1, 20), accumulate=st.integers(1, 4), seed=st.integers(0, 5))
 
 
 @given(plans, st.integers(0, 3))

@@ -31,9 +31,7 @@ def build(core: dict[str, Any], embed: dict[str, Any], head: dict[str, Any]) -> 
         data=DataSpec(name="digits"),
         train=TrainSpec(),
     )
-    channels = EmbedSpec(**embed).channels
-    info = {"classes": [str(i) for i in range(head["num_classes"])], "mean": [0.5] * channels, "std": [0.5] * channels}
-    return ImageClassification(spec, info).build(), spec
+    return ImageClassification.build(spec), spec
 
 
 def copy_timm(model: Model, reference: VisionTransformer) -> None:

@@ -35,8 +35,8 @@ EVERYTHING: dict[str, Any] = {
 }
 
 
-def task(augment: dict[str, Any] | None = None, channels: int = 3, **train: Any) -> ImageClassification:
-    spec = RunSpec(
+def run_spec(augment: dict[str, Any] | None = None, channels: int = 3, **train: Any) -> RunSpec:
+    return RunSpec(
         model="m",
         task="image-classification",
         core=CoreSpec(dim=24, depth=1, num_heads=2),
@@ -46,7 +46,11 @@ def task(augment: dict[str, Any] | None = None, channels: int = 3, **train: Any)
         data=DataSpec(name="digits"),
         train=TrainSpec(**train),
     )
-    return ImageClassification(spec, {"classes": CLASSES, "mean": [0.4] * channels, "std": [0.2] * channels})
+
+
+def task(augment: dict[str, Any] | None = None, channels: int = 3, **train: Any) -> ImageClassification:
+    info = {"classes": CLASSES, "mean": [0.4] * channels, "std": [0.2] * channels}
+    return ImageClassification(run_spec(augment, channels, **train), info)
 
 
 def items(count: int, channels: int = 3, side: int = 16) -> list[Item]:
@@ -185,7 +189,7 @@ def test_predictions_are_described_best_first() -> None:
 def test_overfits_one_batch() -> None:
     torch.manual_seed(0)
     made = task()
-    data, model = batch(made, items(8)), made.build()
+    data, model = batch(made, items(8)), made.build(run_spec())
     optimizer = torch.optim.AdamW(model.parameters(), 3e-3)
     for _ in range(60):
         total, count = made.loss(model(data.inputs), data)

@@ -4,6 +4,9 @@ import os
 import sys
 from typing import Annotated
 
+# pydantic would look through every installed distribution for plugins of its own, which takes as long as all of ours.
+os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
+
 import typer
 
 from zoo.cli import catalogue, data, plugins, runs, train
@@ -37,7 +40,10 @@ def _options(
     ] = None,
 ) -> None:
     if plugin:
+        from zoo.plugins import require
+
         os.environ["ZOO_PLUGINS"] = ",".join([*filter(None, [os.environ.get("ZOO_PLUGINS")]), *plugin])
+        require(plugin)
 
 
 def main() -> None:

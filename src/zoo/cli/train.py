@@ -15,7 +15,8 @@ def train(
     data: Annotated[str | None, typer.Option(help="A dataset's name, a folder or a file.")] = None,
     task: Annotated[str | None, typer.Option(help="Another task than the model's own.")] = None,
     settings: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Any value of the spec, such as train.lr=1e-3.")
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Any value of the spec, such as train.lr=1e-3."),
     ] = None,
     out: Annotated[Path | None, typer.Option(help="The run folder; runs/NAME-DATETIME when not given.")] = None,
     steps: Annotated[int | None, typer.Option(help="Updates of the weights, instead of epochs.")] = None,

@@ -168,9 +168,13 @@ def save_and_load(task: str) -> None:
     spec = RunSpec.model_validate_json(subject.spec.model_dump_json())
     info = json.loads(json.dumps(dict(subject.splits.info)))
     torch.manual_seed(1)
-    again = plugins.task_class(task)(spec, info).build().eval()
+    task_class = plugins.task_class(task)
+    again = task_class.build(spec).eval()
     again.load_state_dict(safetensors.torch.load(weights))
-    assert torch.equal(again(batch.inputs).logits, model(batch.inputs).logits), "the output is another after loading"
+    before, after = model(batch.inputs), again(batch.inputs)
+    assert torch.equal(after.logits, before.logits), "the output is another after loading"
+    losses = [float(each.loss(before, batch)[0]) for each in (subject.task, task_class(spec, info))]
+    assert losses[0] == losses[1], "the task is another when made from its stored info"
 
 
 def resume(task: str) -> None:

@@ -53,7 +53,7 @@ class Subject:
     def model(self, *, awake: bool = True, seed: int = 0) -> Model:
         """A new model without dropout. `awake`: nothing is left at zero, where a wrong head would look right."""
         torch.manual_seed(seed)
-        model = self.task.build().eval()
+        model = plugins.task_class(self.name).build(self.spec).eval()
         if awake:
             with torch.no_grad():
                 for parameter in model.parameters():

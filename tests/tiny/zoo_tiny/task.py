@@ -107,8 +107,9 @@ class Sums:
         targets = [sample["target"] for sample in samples]
         return Batch({"numbers": numbers}, None if None in targets else torch.tensor(targets), tuple(ids))
 
-    def build(self) -> Model:
-        core = self.spec.core
+    @staticmethod
+    def build(spec: RunSpec) -> Model:
+        core = spec.core
         return Model(Embed(core.dim), Transformer(**core.model_dump()), Head(core.dim))
 
     def loss(self, output: Output, batch: Batch) -> tuple[Tensor, int]:

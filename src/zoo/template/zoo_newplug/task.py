@@ -25,8 +25,7 @@ class MostFrequent:
     """Which symbol of a sequence is the most frequent."""
 
     def __init__(self, spec: RunSpec, info: Mapping[str, Any]) -> None:
-        self.core = spec.core
-        self.embed, self.head = EmbedSpec.model_validate(spec.embed), HeadSpec.model_validate(spec.head)
+        self.embed = EmbedSpec.model_validate(spec.embed)
         self.augment = AugmentSpec.model_validate(spec.augment)
         self.label_smoothing = spec.train.label_smoothing
         self.classes: Sequence[str] = info["classes"]
@@ -66,11 +65,13 @@ class MostFrequent:
         known = None if None in targets else torch.tensor(targets)
         return Batch(inputs, known, tuple(ids), num_tokens=(sum(lengths), sum(lengths)))
 
-    def build(self) -> Model:
+    @staticmethod
+    def build(spec: RunSpec) -> Model:
+        embed, head, dim = EmbedSpec.model_validate(spec.embed), HeadSpec.model_validate(spec.head), spec.core.dim
         return Model(
-            SymbolEmbed(self.core.dim, self.embed.num_symbols),
-            Transformer(**self.core.model_dump()),
-            MeanHead(self.core.dim, self.head.num_classes),
+            SymbolEmbed(dim, embed.num_symbols),
+            Transformer(**spec.core.model_dump()),
+            MeanHead(dim, head.num_classes),
         )
 
     def loss(self, output: Output, batch: Batch) -> tuple[Tensor, int]:

@@ -24,8 +24,7 @@ class SequenceTagging:
     """A tag for each symbol of a sequence."""
 
     def __init__(self, spec: RunSpec, info: Mapping[str, Any]) -> None:
-        self.core = spec.core
-        self.embed, self.head = EmbedSpec.model_validate(spec.embed), HeadSpec.model_validate(spec.head)
+        self.embed = EmbedSpec.model_validate(spec.embed)
         self.augment = AugmentSpec.model_validate(spec.augment)
         self.tags: Sequence[str] = info["tags"]
 
@@ -63,11 +62,13 @@ class SequenceTagging:
         targets = None if any(each is None for each in tags) else torch.from_numpy(np.concatenate(tags))
         return Batch(inputs, targets, tuple(ids), num_tokens=(sum(lengths), sum(lengths)))
 
-    def build(self) -> Model:
+    @staticmethod
+    def build(spec: RunSpec) -> Model:
+        embed, head, dim = EmbedSpec.model_validate(spec.embed), HeadSpec.model_validate(spec.head), spec.core.dim
         return Model(
-            SymbolEmbed(self.core.dim, self.embed.num_symbols),
-            Transformer(**self.core.model_dump()),
-            TagHead(self.core.dim, self.head.num_tags),
+            SymbolEmbed(dim, embed.num_symbols),
+            Transformer(**spec.core.model_dump()),
+            TagHead(dim, head.num_tags),
         )
 
     def loss(self, output: Output, batch: Batch) -> tuple[Tensor, int]:
