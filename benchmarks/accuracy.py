@@ -20,6 +20,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from benchmarks import record
+from benchmarks.render import BASELINE_ITEMS
 from zoo import device, plugins
 from zoo.contract import Dataset
 from zoo.registry import open_registry
@@ -35,7 +36,6 @@ class Row:
         bar: Least mean of `metric` over the seeds.
         floor: Least value in every run.
         seconds: Longest training.
-        train_limit: Baselines see at most so many training items.
     """
 
     model: str
@@ -46,7 +46,6 @@ class Row:
     metric: str = "accuracy"
     seeds: tuple[int, ...] = (0, 1, 2)
     baselines: Mapping[str, Baseline] = field(default_factory=dict)
-    train_limit: int = 10_000
 
 
 def logistic_regression() -> object:
@@ -98,7 +97,7 @@ def measure(row: Row, seeds: tuple[int, ...], steps: int | None, where: str) -> 
         "seeds": list(seeds),
         "seconds": max(seconds),
         "baselines": {
-            name: fit(make(), splits.train, splits.test, row.train_limit) for name, make in row.baselines.items()
+            name: fit(make(), splits.train, splits.test, BASELINE_ITEMS) for name, make in row.baselines.items()
         },
         "bar": row.bar,
         "floor": row.floor,

@@ -48,9 +48,8 @@ def commit() -> str | None:
         ).stdout.strip()
 
     try:
-        return git("rev-parse", "--short=12", "HEAD") + (
-            "+changes" if git("status", "--porcelain", "--", "../src", "../plugins") else ""
-        )
+        changed = git("status", "--porcelain", "--", "../src", "../plugins", "../registry.yaml", "*.py")
+        return git("rev-parse", "--short=12", "HEAD") + ("+changes" if changed else "")
     except (OSError, subprocess.CalledProcessError):
         return None
 

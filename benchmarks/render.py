@@ -11,6 +11,9 @@ from typing import Any
 
 from benchmarks.record import RESULTS
 
+BASELINE_ITEMS = 10_000
+"""Training items that a baseline sees at most."""
+
 README = RESULTS.parent.parent / "README.md"
 Row = Mapping[str, Any]
 
@@ -24,7 +27,7 @@ def accuracy(rows: list[Row]) -> str:
         "bar",
         "seeds",
         "time a run",
-        "baselines, same split",
+        f"baselines, same split, up to {BASELINE_ITEMS:,} items",
     ]
     names += ["hardware", "command"]
     lines = [f"| {' | '.join(names)} |", "|---" * len(names) + "|"]
@@ -55,9 +58,30 @@ def reliability(rows: list[Row]) -> str:
     return "\n".join(lines)
 
 
+def gpu(rows: list[Row]) -> str:
+    lines = ["| work | setting | images/s | waiting for data | memory | hardware |", "|---|---|---|---|---|---|"]
+    lines += [
+        f"| {row['work']} | {row['setting']} | {row['items_per_second']:,.0f} | {100 * row['data_wait']:.0f} % "
+        f"| {row['memory_gib']:.1f} GiB | {row['hardware']} |"
+        for row in rows
+    ]
+    return "\n".join(lines)
+
+
+def first_run(rows: list[Row]) -> str:
+    parts = []
+    for row in rows:
+        parts.append(f"`{row['work']}` took {row['seconds']:.0f} s on {row['hardware']}.")
+        if row["printed"]:
+            parts.append(f"```\n{row['printed'].rstrip()}\n```")
+    return "\n\n".join(parts)
+
+
 TABLES: dict[str, Callable[[list[Row]], str]] = {
+    "first-run": first_run,
+    "light-door": light_door,
     "accuracy": accuracy,
-    "light_door": light_door,
+    "gpu": gpu,
     "reliability": reliability,
 }
 
@@ -65,7 +89,7 @@ TABLES: dict[str, Callable[[list[Row]], str]] = {
 def rendered(text: str) -> str:
     """The README with every table made anew; one without results says so."""
     for name, render in TABLES.items():
-        path = RESULTS / f"{name}.json"
+        path = RESULTS / f"{name.replace('-', '_')}.json"
         table = render(json.loads(path.read_text())["rows"]) if path.exists() else "not measured"
         pattern = re.compile(rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)", re.DOTALL)
         text = pattern.sub(lambda match, table=table: f"{match[1]}{table}\n{match[2]}", text)

@@ -70,8 +70,7 @@ def test_a_broken_newest_checkpoint_gives_way_to_the_one_before(tmp_path: Path, 
     newest, broken = newest_checkpoint(tmp_path)
     assert newest is not None
     assert newest.step == 3
-    assert len(broken) == 1
-    assert "step-00000006" in broken[0]
+    assert [line.split()[0] for line in broken] == ([] if (file, harm) == (MANIFEST, "removed") else ["step-00000006"])
     assert checkpoint_at(tmp_path, 6) is None
 
 

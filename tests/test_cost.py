@@ -8,7 +8,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from zoo.core import Transformer
-from zoo.cost import Cost, core_cost, core_flops, core_parameters, training_memory_bytes
+from zoo.cost import Cost, core_cost, core_parameters, training_memory_bytes
 from zoo.specs import CoreSpec, TrainSpec
 
 BIASES = ("q", "k", "v", "out", "mlp", "norm")
@@ -49,7 +49,7 @@ def test_parameters_and_flops_are_those_of_the_built_core(core: CoreSpec, num_to
     with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
         built(torch.randn(1, num_tokens, core.dim), context=context)
     assert core_parameters(core) == sum(parameter.numel() for parameter in built.parameters())
-    assert core_flops(core, num_tokens, num_context) == counter.get_total_flops()
+    assert core_cost(core, num_tokens, num_context).flops == counter.get_total_flops()
 
 
 @pytest.mark.parametrize("activation", ["gelu", "gelu_tanh", "quick_gelu", "relu", "silu", "swiglu", "geglu"])

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import shutil
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,8 +10,10 @@ import pytest
 import torch
 
 from zoo import evaluator, plugins
-from zoo.contract import Record
+from zoo.checkpoint import Checkpoint
+from zoo.contract import Record, Splits
 from zoo.data.loader import evaluation_batches
+from zoo.data.splits import Subset
 from zoo.errors import UserError
 from zoo.metrics import intervals
 from zoo.run import Run
@@ -37,7 +40,7 @@ def test_report_is_computed_from_the_records(trained: Run) -> None:
     log_likelihood = sum(math.log(r.scores[r.target]) for r in records if r.scores is not None)
     assert report.loss == pytest.approx(-log_likelihood / len(records), rel=1e-5)
     assert (report.n, report.data, report.split, report.seed, report.primary) == (100, "sums", "test", 7, "accuracy")
-    assert report.checkpoint == {"step": trained.checkpoint().step, "weights": "trained"}
+    assert report.checkpoint == {"step": trained.checkpoint().step, "weights": "trained", "chosen": "best"}
     assert set(report.figures) == {"confusion-matrix", "reliability", "attention"}
 
 
@@ -66,9 +69,8 @@ def test_training_ends_with_learning_curves_in_its_report(trained: Run) -> None:
     written = {path.name for path in trained.folder.iterdir()}
     pictures = {"confusion-matrix.png", "reliability.png", "attention.png", "learning-curves.png"}
     assert pictures | {"report.json", "report.md"} <= written
-    report = evaluator.evaluate(
-        trained, splits=trained.load_task().datasets(trained.spec), notes=["told by the trainer"]
-    )
+    splits = trained.load_task().datasets(trained.spec)
+    report = evaluator.examine(trained, splits, "test", notes=["told by the trainer"])
     assert "learning-curves" in report.figures
     assert report.notes == ["told by the trainer"]
 
@@ -136,3 +138,53 @@ def test_the_same_run_gives_the_same_figures(trained: Run) -> None:
     one, other = (evaluator.evaluate(trained.folder) for _ in range(2))
     timeless: dict[str, Any] = {"date": "", "seconds": 0.0, "items_per_second": 0.0, "figures": {}}
     assert dataclasses.replace(one, **timeless) == dataclasses.replace(other, **timeless)
+
+
+def test_all_splits_are_scored_together(trained: Run) -> None:
+    report = evaluator.evaluate(trained, split="all")
+    parts = {split: evaluator.evaluate(trained, split=split) for split in evaluator.SPLITS}
+    assert report.n == sum(part.n for part in parts.values()) == 90 + 20 + 100
+    right = sum(part.metrics["accuracy"].value * part.n for part in parts.values())
+    assert report.metrics["accuracy"].value == pytest.approx(right / report.n)
+    assert report.loss == pytest.approx(sum(part.loss * part.n for part in parts.values()) / report.n)
+    assert report.notes == ["all items together: 90 train, 20 validation, 100 test; those of train were trained on"]
+    assert report.title == "tiny on sums, all splits, n = 210"
+
+
+def test_data_without_a_test_split_is_scored_by_its_share_and_says_so(
+    trained: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task = type(trained.load_task())
+    whole = task.datasets(trained.spec).test
+    train, validation, test = (Subset(whole, range(*ends)) for ends in ((0, 80), (80, 85), (85, 100)))
+    monkeypatch.setattr(task, "datasets", lambda *_: Splits(train, validation, test))
+    report = evaluator.evaluate(trained, "elsewhere")
+    assert (report.n, report.data) == (15, "elsewhere")
+    (note,) = report.notes
+    assert "no test split of its own: only the share of 15 items" in note
+    assert "--split all" in note
+    assert evaluator.evaluate(trained).notes == []
+    assert evaluator.evaluate(trained, "elsewhere", "all").notes == [
+        "all items together: 80 train, 5 validation, 15 test"
+    ]
+
+
+def test_a_lost_best_checkpoint_gives_way_to_the_newest_and_the_report_says_so(trained: Run) -> None:
+    best, newest = trained.checkpoint(), trained.checkpoint("newest")
+    if best.step == newest.step:
+        later = trained.checkpoints / f"step-{best.step + 1:08d}"
+        shutil.copytree(best.folder, later)
+        newest = Checkpoint(later)
+    best.weights.write_bytes(b"")
+    report = evaluator.evaluate(trained)
+    assert report.checkpoint == {"step": newest.step, "weights": "trained", "chosen": "newest"}
+    (note,) = report.notes
+    assert f"best checkpoint by validation, of step {best.step}, is missing or broken" in note
+
+
+def test_an_evaluation_verifies_its_checkpoint_once(trained: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+    resolve = Run.checkpoint
+    monkeypatch.setattr(Run, "checkpoint", lambda self, *which: asked.append(which) or resolve(self, *which))
+    evaluator.evaluate(trained)
+    assert asked == [()]

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 HEAVY = {"torch", "torchvision", "torchaudio", "timm", "transformers", "numpy", "sklearn", "matplotlib", "scipy", "PIL"}
+HEAVY |= {"rich"}  # a help page in colours takes as long as all of ours
 CATALOGUE = str(Path(__file__).parents[1] / "registry.yaml")
 WATCH = """
 import sys

@@ -9,8 +9,8 @@ import torch
 from sklearn import metrics as reference
 from torchmetrics.functional.classification import multiclass_calibration_error, multiclass_f1_score
 
-from zoo.contract import Record
-from zoo.metrics import RESAMPLES, classification, interval, intervals
+from zoo.contract import Record, Statistic
+from zoo.metrics import RESAMPLES, Value, classification, intervals
 
 
 def some_records(n: int, num_classes: int, *, seed: int = 0, skill: float = 2.0) -> list[Record]:
@@ -101,11 +101,15 @@ def test_certainty_and_ties() -> None:
     assert values(silent, 7)["top5"] == 0.0
 
 
+def interval_of(statistic: Statistic, n: int, seed: int) -> Value:
+    return intervals({"": statistic}, n, seed)[""]
+
+
 def test_interval_is_the_percentile_bootstrap() -> None:
     correct = np.random.default_rng(0).random(300) < 0.9
     rng = np.random.default_rng(5)
     means = [correct[rng.integers(300, size=300)].mean() for _ in range(RESAMPLES)]
-    found = interval(lambda weights: float(weights @ correct / weights.sum()), 300, seed=5)
+    found = interval_of(lambda weights: float(weights @ correct / weights.sum()), 300, seed=5)
     assert found == pytest.approx((correct.mean(), *np.percentile(means, [2.5, 97.5])), abs=1e-12)
 
 
@@ -113,7 +117,7 @@ def test_interval_covers_the_truth_nineteen_times_in_twenty() -> None:
     covered = 0
     for trial in range(60):
         sample = np.random.default_rng([7, trial]).random(100) < 0.8
-        found = interval(lambda weights, sample=sample: float(weights @ sample / weights.sum()), 100, seed=trial)
+        found = interval_of(lambda weights, sample=sample: float(weights @ sample / weights.sum()), 100, seed=trial)
         covered += found.low <= 0.8 <= found.high
     assert 53 <= covered <= 60
 
@@ -122,7 +126,7 @@ def test_an_undefined_resample_does_not_spoil_the_interval() -> None:
     mask = np.zeros(20)
     mask[:2] = 1
     with np.errstate(invalid="ignore"):
-        found = interval(lambda weights: float((weights * mask) @ np.arange(20) / (weights @ mask)), 20, seed=0)
+        found = interval_of(lambda weights: float((weights * mask) @ np.arange(20) / (weights @ mask)), 20, seed=0)
     assert 0 <= found.low <= found.value <= found.high <= 1
 
 

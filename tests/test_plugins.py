@@ -15,7 +15,7 @@ import pytest
 from zoo import plugins
 from zoo.contract import TaskEntry
 from zoo.errors import UserError
-from zoo.registry import open_registry
+from zoo.registry import open_registry, register
 from zoo.specs import PluginStamp
 
 GOOD = """
@@ -92,11 +92,46 @@ BROKEN = {
     "nowhere": Kind("", "failed", "no module named 'zoo_absent' can be found", "[zoo]\nnowhere = zoo_absent\n"),
     "attribute": Kind(GOOD, "failed", "has no attribute 'plugin'", "[zoo]\nattribute = zoo_attribute:plugin\n"),
     "reference": Kind(GOOD, "failed", "'zoo reference/x' is not MODULE", "[zoo]\nreference = zoo reference/x\n"),
+    "unequal": Kind(GOOD, "failed", "its entry_points.txt cannot be read: ", "[zoo]\nunequal\n"),
+    "costly": Kind(
+        manifest("Manifest(API_VERSION, (TaskEntry('costly', 'a:B', cost='zoo_costly:cost'),))")
+        + "\n        def cost(spec):\n            print('{'); return 1 / 0\n",
+        "loaded",
+        "",
+    ),
+    "uncounted": Kind(
+        manifest("Manifest(API_VERSION, (TaskEntry('uncounted', 'a:B', cost='zoo_uncounted:API_VERSION'),))"),
+        "loaded",
+        "",
+    ),
+    "shapeless": Kind(
+        manifest("Manifest(API_VERSION, (TaskEntry('shapeless', 'a:B', embed='zoo_shapeless:zoo_manifest'),))"),
+        "loaded",
+        "",
+    ),
+    "fragile": Kind(
+        manifest("Manifest(API_VERSION, (TaskEntry('fragile', 'a:B', head='zoo_fragile:Head'),))")
+        + """
+        from zoo.specs import Spec
+
+        class Head(Spec):
+            def model_post_init(self, context): return [][7]
+        """,
+        "loaded",
+        "",
+    ),
     "prints": Kind("print('hello from a plugin')\n" + dedent(GOOD), "loaded", ""),
     "nameless": Kind(GOOD, "loaded", "", metadata=None),
     "catalogue": Kind(GOOD, "loaded", "registry.yaml:3:"),
 }
-ROW_NAMES = {"again": "vit"}
+ROW_NAMES = {"again": "vit", "unequal": "zoo-unequal"}
+USED = {
+    "costly": "ZeroDivisionError",
+    "uncounted": "TypeError",
+    "shapeless": "embed is zoo_shapeless:zoo_manifest, which is no pydantic model",
+    "fragile": "IndexError",
+}
+"""What is said once a command needs what such a plugin brings."""
 CATALOGUE = "schema_version: 1\nmodels:\n  {name}-micro: {{task: {name}, core: {{dim: 8, depth: 1, num_heads: 2}}}}\n"
 
 
@@ -166,7 +201,20 @@ def test_broken_plugins_break_no_other(site: Path, rows: list[dict[str, Any]]) -
     assert [row["status"] for row in rows if row["distribution"] == "attention-zoo"] == ["loaded", "loaded"]
     listed = zoo(site, "list", "--json")
     assert listed.code == 0
-    assert "vit-small" in {model["name"] for model in json.loads(listed.out)}
+    parameters = {model["name"]: model["parameters"] for model in json.loads(listed.out)}
+    assert parameters["vit-small"] == 22_050_664
+    for name, reason in USED.items():
+        assert parameters[f"{name}-micro"] is None
+        assert f"plugin '{name}' (zoo-{name} 0.3) failed: " in listed.err
+        assert reason in listed.err
+
+
+@pytest.mark.parametrize("name", USED)
+def test_what_a_plugin_breaks_when_it_is_used_is_told(site: Path, name: str) -> None:
+    used = zoo(site, "show", f"{name}-micro")
+    assert (used.code, used.out) == (2, "")
+    assert f"plugin '{name}' (zoo-{name} 0.3) failed: " in used.err
+    assert USED[name] in used.err
 
 
 @pytest.mark.parametrize("name", [name for name, kind in BROKEN.items() if kind.status != "loaded"])
@@ -241,7 +289,10 @@ def test_a_requested_module_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_listing_imports_nothing_heavy() -> None:
-    program = "import sys; from zoo import plugins; plugins.rows(); plugins.catalogues(); print(*sys.modules)"
+    program = (
+        "import sys, zoo; from zoo import plugins; plugins.rows(); plugins.catalogues(); zoo.register()\n"
+        "zoo.Task, zoo.Dataset, zoo.Tracker; print(*sys.modules)"
+    )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert not {"torch", "numpy", "torchvision", "timm", "matplotlib"} & set(done.stdout.split())
 
@@ -267,6 +318,16 @@ def test_trackers_are_those_asked_for(tmp_path: Path) -> None:
     assert plugins.trackers(spec_with(), tmp_path) == []
     with pytest.raises(UserError, match=r"unknown tracker 'tensorbord'; did you mean 'tensorboard'\?"):
         plugins.trackers(spec_with("tensorbord"), tmp_path)
+
+
+def test_a_session_brings_a_tracker(tmp_path: Path) -> None:
+    made: list[tuple[Any, Path]] = []
+    register(trackers={"mine": lambda spec, folder: made.append((spec, folder))})  # pyright: ignore
+    spec = spec_with("mine")
+    assert len(plugins.trackers(spec, tmp_path)) == 1
+    assert made == [(spec, tmp_path)]
+    with pytest.raises(UserError, match="the tracker 'mine' is registered already"):
+        register(trackers={"mine": print})  # pyright: ignore
 
 
 def test_tensorboard_writes_events(tmp_path: Path) -> None:
@@ -295,7 +356,7 @@ MODEL = {"task": "parity", "core": {"dim": 8, "depth": 1, "num_heads": 2}}
 
 
 def test_a_session_brings_a_task() -> None:
-    plugins.register(task=Parity, name="parity", models={"parity-micro": MODEL}, datasets={"bits": len})  # pyright: ignore
+    register(task=Parity, name="parity", models={"parity-micro": MODEL}, datasets={"bits": len})  # pyright: ignore
     assert plugins.task_class("parity") is Parity
     assert plugins.task_part("parity", "embed") is None
     assert plugins.dataset_loader("bits") is len
@@ -306,16 +367,16 @@ def test_a_session_brings_a_task() -> None:
 
 
 def test_a_cell_that_runs_again_replaces() -> None:
-    plugins.register(task=Parity, name="parity", models={"parity-micro": MODEL})
+    register(task=Parity, name="parity", models={"parity-micro": MODEL})
     with pytest.raises(UserError, match="replace=True"):
-        plugins.register(task=Parity, name="parity")
+        register(task=Parity, name="parity")
     other = type("Parity", (), {})
-    plugins.register(task=other, name="parity", models={"parity-micro": MODEL}, replace=True)
+    register(task=other, name="parity", models={"parity-micro": MODEL}, replace=True)
     assert plugins.task_class("parity") is other
 
 
 def test_a_task_entry_is_imported_when_used() -> None:
-    plugins.register(task=TaskEntry("ordered", "collections:OrderedDict"))
+    register(task=TaskEntry("ordered", "collections:OrderedDict"))
     assert plugins.task_class("ordered").__name__ == "OrderedDict"
 
 
@@ -326,10 +387,16 @@ def test_a_task_entry_is_imported_when_used() -> None:
         ({"datasets": {"digits": len}}, "comes from plugin 'vit'"),
         ({"models": {"parity-micro": {**MODEL, "cores": {}}}}, "parity-micro.cores: unknown key 'cores'; did you mean"),
         ({"task": Parity}, "a task is a class with a name"),
+        ({"models": {"vit-small": MODEL}}, "the model 'vit-small' comes from plugin 'zoo'"),
+        (
+            {"recipes": {"vit-small/digits": {"data": "digits"}}},
+            "the recipe 'vit-small/digits' comes from plugin 'zoo'",
+        ),
+        ({"cards": {"digits": {}}, "replace": True}, "the dataset 'digits' comes from plugin 'vit'"),
     ],
 )
 def test_what_is_wrong_brings_nothing(brought: dict[str, Any], message: str) -> None:
     before = plugins.rows()
     with pytest.raises(UserError, match=message):
-        plugins.register(**brought)
+        register(**brought)
     assert plugins.rows() == before

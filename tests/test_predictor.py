@@ -45,6 +45,14 @@ def test_a_broken_input_is_answered_in_its_place(trained: Run, files: list[str])
 def test_a_single_input_needs_no_list_and_may_come_twice(trained: Run, files: list[str]) -> None:
     assert predict(trained, files[0]) == predict(trained, files)[:1]
     assert predict(trained, [files[0], files[0]]) == predict(trained, files[0]) * 2
+    assert predict(trained, Path(files[0])) == predict(trained, [Path(files[0])]) == predict(trained, files[0])
+
+
+def test_a_broken_input_that_comes_twice_is_answered_twice(trained: Run, files: list[str]) -> None:
+    asked = [files[5], files[0], files[5], files[1]]
+    found = predict(trained, asked)
+    assert [answer.input for answer in found] == asked
+    assert [answer.error is not None for answer in found] == [True, False, True, False]
 
 
 def test_a_missing_input_is_refused(trained: Run) -> None:

@@ -16,6 +16,7 @@ from zoo.registry import (
     list_models,
     open_registry,
     read_run_spec,
+    register,
     settle,
     write_run_spec,
 )
@@ -125,6 +126,19 @@ def test_a_wrong_setting_is_one_message(setting: str, message: str) -> None:
     assert str(caught.value).partition("\n")[0] == message
 
 
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (["core.rotary_theta=1e4", "core.head_dim=7"], "rotary positions turn pairs of channels, but a head has 7"),
+        (["core.context_dim=8"], "context_dim is of cross-attention; set cross_attention true, or leave it out"),
+        (["core.num_kv_heads=4"], "num_heads 6 does not divide by num_kv_heads 4"),
+    ],
+)
+def test_a_core_that_cannot_be_built_is_refused(settings: list[str], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        open_registry().resolve("vit-small", settings=settings)
+
+
 def test_wrong_settings_are_told_all_at_once() -> None:
     with pytest.raises(UserError) as caught:
         open_registry().resolve("vit-small", settings=["train.lr=abc", "core.dpth=1", "embed.image_size=0"])
@@ -160,7 +174,8 @@ def test_a_plugins_entries_join_ours_and_may_refer_to_them(installed) -> None:
     assert registry.resolve("toy").spec.embed["patch_size"] == 2
     assert registry.origin("models", "toy") == "toy"
     assert registry.origin("models", "vit-small") == "zoo"
-    assert list_models(plugin="vit") == list_models("*", task="image-classification")
+    assert list_models(plugin="vit") == [name for name in list_models("*") if name != "toy"]
+    assert (registry.owner("toy"), registry.owner("vit-small")) == ("toy", "vit")
     assert list_models("to?") == list_models("toy") == ["toy"]
 
 
@@ -173,6 +188,21 @@ def test_of_equal_names_the_first_counts_and_the_other_is_a_problem(installed) -
         "toy",
         f"{path}:3:3: models.vit-small: model 'vit-small' is already in the catalogue of 'zoo'; rename it",
     )
+
+
+def test_the_best_measured_result_counts(installed) -> None:
+    said = "metric: accuracy, seeds: 1, seconds: 1.0, hardware: h"
+    installed(
+        f"models:\n  toy: {{{TASK}, {CORE}, recipe: a}}\n"
+        "recipes:\n"
+        f"  toy/a: {{data: digits, measured: {{value: 0.5, {said}}}}}\n"
+        f"  toy/b: {{data: mnist, measured: {{value: 0.75, {said}}}}}\n"
+        "  toy/c: {data: cifar10}\n"
+    )
+    best = open_registry().measured("toy")
+    assert best is not None
+    assert (best[0], best[1].value) == ("mnist", 0.75)
+    assert open_registry().measured("vit-large") is None
 
 
 def test_a_broken_catalogue_is_an_error_only_for_who_asks_for_its_names(installed) -> None:
@@ -214,10 +244,10 @@ def new_session():
 @pytest.mark.usefixtures("new_session")
 def test_a_registered_model_is_there_at_once() -> None:
     core = {"dim": 8, "depth": 1, "num_heads": 2}
-    plugins.register(models={"mine": {"task": "image-classification", "core": core}})
+    register(models={"mine": {"task": "image-classification", "core": core}})
     assert open_registry().resolve("mine", data="digits").spec.core.dim == 8
     with pytest.raises(UserError, match=r"zoo.register: models.mine.core"):
-        plugins.register(models={"mine": {"task": "image-classification", "core": {}}}, replace=True)
+        register(models={"mine": {"task": "image-classification", "core": {}}}, replace=True)
 
 
 # ---------------------------------------------------------------- checking a file

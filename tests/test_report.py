@@ -3,12 +3,15 @@
 import dataclasses
 import json
 import math
+import os
+import subprocess
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from zoo import report as reports
 from zoo.contract import Record, Table
 from zoo.errors import UserError
 from zoo.evaluator import evaluate
@@ -32,7 +35,7 @@ def some_report() -> Report:
         device="cpu",
         commit=None,
         date="2026-01-01T00:00:00+00:00",
-        checkpoint={"step": 3, "weights": "averaged"},
+        checkpoint={"step": 3, "weights": "averaged", "chosen": "best"},
         versions={"python": "3.11"},
         seconds=0.1,
         items_per_second=30.0,
@@ -91,7 +94,16 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
 def test_the_terminal_shows_what_matters(capsys: pytest.CaptureFixture[str]) -> None:
     some_report().print()
     shown = capsys.readouterr().out
-    for part in ("m on d, test split, n = 3", "0.2500 – 0.7500", "a|b", "averaged", "x.png", "two duplicates"):
+    for part in (
+        "m on d, test split, n = 3",
+        "0.2500 – 0.7500",
+        "a|b",
+        "best by validation",
+        "averaged",
+        "label smoothing included",
+        "x.png",
+        "two duplicates",
+    ):
         assert part in shown
 
 
@@ -121,6 +133,44 @@ def test_curves_of_a_run_without_validation() -> None:
     assert picture(lambda figure: draw_curves(figure, rows, "accuracy", 1)).startswith(b"\x89PNG")
 
 
-def test_commit_is_that_of_the_working_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
+def test_a_report_is_replaced_whole_and_its_json_comes_last(tmp_path: Path) -> None:
+    path = some_report().write(tmp_path)
+    before = path.read_bytes()
+
+    def fails(_: object) -> None:
+        raise RuntimeError("no picture")
+
+    with pytest.raises(RuntimeError, match="no picture"):
+        dataclasses.replace(some_report(), n=4, figures={"line": fails}).write(tmp_path)
+    assert path.read_bytes() == before
+    assert {each.name for each in tmp_path.iterdir()} == {"report.json", "report.md", "line.png"}
+
+
+def test_a_file_whose_name_is_no_text_can_be_skipped(tmp_path: Path) -> None:
+    skipped = {os.fsdecode(b"caf\xe9.png"): "truncated"}
+    path = dataclasses.replace(some_report(), skipped=skipped).write(tmp_path)
+    assert Report.from_json(path.read_text(encoding="utf-8")).skipped == skipped
+
+
+def test_commit_is_the_zoos_own_wherever_the_user_stands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def git(*arguments: str) -> str:
+        name = ["-c", "user.name=n", "-c", "user.email=e"]
+        return subprocess.run(
+            ["git", *name, *arguments], cwd=tmp_path, capture_output=True, text=True, check=True
+        ).stdout.strip()
+
+    monkeypatch.delenv("GIT_DIR", raising=False)
+    package = tmp_path / "src" / "report.py"
+    package.parent.mkdir()
+    package.write_text("1")
+    monkeypatch.setattr(reports, "__file__", str(package))
     assert commit() is None
+    git("init", "-q")
+    git("commit", "-q", "--allow-empty", "-m", "of another project, with the zoo installed below it")
+    assert commit() is None
+    git("add", ".")
+    git("commit", "-q", "-m", "the zoo's own")
+    monkeypatch.chdir("/")
+    assert commit() == git("rev-parse", "HEAD")
+    package.write_text("2")
+    assert commit() == git("rev-parse", "HEAD") + "+changes"

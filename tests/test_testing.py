@@ -15,6 +15,7 @@ import zoo.testing
 from zoo import plugins
 from zoo.cost import Cost
 from zoo.errors import UserError
+from zoo.registry import register
 
 
 def outcome(plugin: str, check: str) -> zoo.testing.Result:
@@ -35,42 +36,42 @@ def test_a_sound_plugin_passes(tiny: str) -> None:
 def unused_parameter(sums: Any) -> None:
     build = sums.build
 
-    def wrong(self: Any) -> nn.Module:
-        model = build(self)
+    def wrong(spec: Any) -> nn.Module:
+        model = build(spec)
         model.head.spare = nn.Parameter(torch.zeros(3))
         return model
 
-    sums.build = wrong
+    sums.build = staticmethod(wrong)
 
 
 def statistics_of_the_batch(sums: Any) -> None:
     build = sums.build
 
-    def wrong(self: Any) -> nn.Module:
-        model = build(self)
+    def wrong(spec: Any) -> nn.Module:
+        model = build(spec)
         model.head.register_forward_hook(lambda _, __, logits: logits - logits.mean(0))
         return model
 
-    sums.build = wrong
+    sums.build = staticmethod(wrong)
 
 
 def unsaved_buffer(sums: Any) -> None:
     build = sums.build
 
-    def wrong(self: Any) -> nn.Module:
-        model = build(self)
+    def wrong(spec: Any) -> nn.Module:
+        model = build(spec)
         model.head.register_buffer("drawn", torch.randn(2), persistent=False)
         model.head.register_forward_hook(lambda head, _, logits: logits + head.drawn)
         return model
 
-    sums.build = wrong
+    sums.build = staticmethod(wrong)
 
 
 def count_of_calls(sums: Any) -> None:
     build = sums.build
 
-    def wrong(self: Any) -> nn.Module:
-        model = build(self)
+    def wrong(spec: Any) -> nn.Module:
+        model = build(spec)
         model.head.calls = 0
 
         def scaled(head: Any, _: Any, logits: torch.Tensor) -> torch.Tensor:
@@ -80,7 +81,7 @@ def count_of_calls(sums: Any) -> None:
         model.head.register_forward_hook(scaled)
         return model
 
-    sums.build = wrong
+    sums.build = staticmethod(wrong)
 
 
 def loss_as_mean(sums: Any) -> None:
@@ -209,7 +210,7 @@ def test_a_formula_that_miscounts(tiny: str) -> None:
     import zoo_tiny.task
     from zoo_tiny.spec import AugmentSpec, HeadSpec
 
-    plugins.register(
+    register(
         task=zoo_tiny.task.Sums,
         name="sums-again",
         head=HeadSpec,

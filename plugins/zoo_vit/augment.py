@@ -23,7 +23,7 @@ from zoo_vit.pictures import Pixels, fit_size
 
 
 class Augment:
-    """Draws from an item's generator. `picture` is per item; `batch`, for what is cheap or only possible together.
+    """Draws from an item's generator: `picture` changes one; `mix`, and `warp` below, change a batch by those draws.
 
     Args:
         image_size: Side of the result, pixels.
@@ -69,7 +69,7 @@ class Augment:
         self.mixers = [mixer(alpha=alpha, num_classes=num_classes) for mixer, alpha in mixers if alpha]
 
     def picture(self, picture: Pixels, rng: np.random.Generator) -> dict[str, Any]:
-        """One augmented picture, and the draws that `batch` reads."""
+        """One augmented picture, and the draws that `warp` (`affine`) and `mix` read."""
         if self.crop is not None:
             with seeded(rng):
                 picture = self.crop(torch.from_numpy(picture)).numpy()

@@ -41,7 +41,8 @@ class ArrayPictures:
         return len(self.images)
 
     def __getitem__(self, index: int) -> Item:
-        return Item(self.ids[index], self.images[index], self.targets[index])
+        # A copy: the array may be mapped from a file, and tensors over what cannot be written warn.
+        return Item(self.ids[index], np.array(self.images[index]), self.targets[index])
 
     def fingerprint(self, index: int) -> str:
         image = self.images[index]
@@ -178,7 +179,8 @@ def _whole(home: Path) -> bool:
 
 
 def _keep(home: Path, images: Array) -> None:
-    """Write beside, then rename: another process sees all or nothing; the last of two wins, with the same bytes."""
+    """Write beside, then rename: another process sees all or nothing. Two may write at once, each in a folder of its
+    own; the last wins, with the same bytes."""
     home.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=home) as folder:
         np.save(Path(folder, "images.npy"), images)

@@ -119,8 +119,7 @@ class PictureHead(nn.Module):
         self, dim: int, num_classes: int, *, pool: str, num_prefix: int, norm: nn.Module | None = None
     ) -> None:
         super().__init__()
-        self.dim, self.pool, self.num_prefix = dim, pool, num_prefix
-        self.readout = 0 if pool == "cls" else None  # the token that speaks for the picture, where one does
+        self.pool, self.num_prefix = pool, num_prefix
         self.score = nn.Linear(dim, 1) if pool == "seq" else None
         self.norm = norm or nn.Identity()
         self.classifier = nn.Linear(dim, num_classes)
@@ -133,9 +132,20 @@ class PictureHead(nn.Module):
     def forward(self, x: Float[Tensor, "b t d"], layout: Layout = DENSE) -> Float[Tensor, "b classes"]:
         return self.classifier(self.norm(self._pooled(x)))
 
+    def readout_weights(self, x: Float[Tensor, "b t d"]) -> Float[Tensor, "b t"]:
+        """How much each token counts in what is pooled; a picture's sum to 1."""
+        weights = x.new_zeros(x.shape[:2])
+        if self.pool == "cls":
+            weights[:, 0] = 1
+        elif self.score is None:
+            weights[:, self.num_prefix :] = 1 / (x.shape[1] - self.num_prefix)
+        else:
+            weights[:, self.num_prefix :] = self.score(x[:, self.num_prefix :]).squeeze(-1).softmax(1)
+        return weights
+
     def _pooled(self, x: Float[Tensor, "b t d"]) -> Float[Tensor, "b d"]:
-        if self.readout is not None:
-            return x[:, self.readout]
+        if self.pool == "cls":
+            return x[:, 0]
         patches = x[:, self.num_prefix :]
         if self.score is None:
             return patches.mean(1)

@@ -12,7 +12,8 @@ from torchvision.transforms.v2 import functional as F
 from zoo.errors import UserError
 
 SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
-MODES = {1: "L", 3: "RGB"}
+MODES = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}
+"""Pillow's mode for a number of channels; the last of 2 and of 4 is opacity."""
 
 Pixels: TypeAlias = UInt8[np.ndarray, "c h w"]
 
@@ -34,12 +35,21 @@ def read_picture(path: Path, channels: int) -> Pixels:
 
 
 def decode(file: IO[bytes], channels: int) -> Pixels:
-    """The pixels of an encoded picture. What is transparent becomes white; 16 bits a channel become 8."""
+    """The pixels of an encoded picture. Without a channel for opacity, what is transparent becomes white; 16 bits a
+    channel become 8.
+
+    Raises:
+        UserError: No picture file has so many channels.
+    """
+    if channels not in MODES:
+        raise UserError(
+            f"picture files give 1 to {max(MODES)} channels, not {channels}; set embed.channels to one of them"
+        )
     with Image.open(file) as opened:
         picture = ImageOps.exif_transpose(opened)
     if picture.mode.startswith("I") or picture.mode == "F":
         picture = _eight_bits(picture)
-    elif picture.has_transparency_data:
+    elif picture.has_transparency_data and not MODES[channels].endswith("A"):
         picture = picture.convert("RGBA")
         picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture)
     pixels = np.array(picture.convert(MODES[channels]))

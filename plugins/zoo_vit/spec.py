@@ -10,6 +10,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from zoo.cost import Cost, core_cost, linear, norm
+from zoo.errors import UserError
 from zoo.specs import Fraction, RunSpec, Spec
 
 CONV_STEM_WIDTH = 64
@@ -92,9 +93,36 @@ class AugmentSpec(Spec):
         return self
 
 
+def rooms(spec: RunSpec) -> tuple[EmbedSpec, HeadSpec, AugmentSpec]:
+    """The specs of what surrounds the core, once they fit it and each other.
+
+    Raises:
+        UserError: They do not.
+    """
+    embed, head = EmbedSpec.model_validate(spec.embed), HeadSpec.model_validate(spec.head)
+    augment, core = AugmentSpec.model_validate(spec.augment), spec.core
+    if core.cross_attention:
+        raise UserError("core.cross_attention: a picture has no second sequence to attend to; leave it off")
+    if core.causal and head.pool == "cls":
+        raise UserError(
+            "core.causal: the class token is the first and would see no patch; leave it off, or set head.pool=mean"
+        )
+    if embed.position == "sinusoidal" and core.dim % 4:
+        raise UserError(
+            f"embed.position=sinusoidal: core.dim {core.dim} does not divide by 4 (a sine and a cosine of the row and "
+            "of the column); change it, or set embed.position=learned"
+        )
+    if embed.channels not in (1, 3) and (augment.randaugment or augment.color_jitter):
+        raise UserError(
+            f"augment.randaugment and augment.color_jitter know grey and colour, not embed.channels {embed.channels}; "
+            "leave them off"
+        )
+    return embed, head, augment
+
+
 def cost(spec: RunSpec) -> Cost:
     """Of the whole model, for a picture of `embed.image_size`."""
-    embed, head, core = EmbedSpec.model_validate(spec.embed), HeadSpec.model_validate(spec.head), spec.core
+    (embed, head, _), core = rooms(spec), spec.core
     num_patches = embed.grid_size**2
     num_own = int(head.pool == "cls")
     num_tokens = num_patches + num_own + embed.num_registers

@@ -24,7 +24,7 @@ from zoo_vit.check import check
 from zoo_vit.data import Relabelled, load_folder, normalisation
 from zoo_vit.model import PictureEmbed, PictureHead
 from zoo_vit.pictures import SUFFIXES, Pixels, fit_channels, fit_size, read_picture
-from zoo_vit.spec import CONV_STEM_WIDTH, AugmentSpec, EmbedSpec, HeadSpec
+from zoo_vit.spec import CONV_STEM_WIDTH, rooms
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -36,20 +36,18 @@ class ImageClassification:
     """
 
     def __init__(self, spec: RunSpec, info: Mapping[str, Any]) -> None:
-        self.embed = EmbedSpec.model_validate(spec.embed)
+        self.embed, _, augment = rooms(spec)
         self.classes: Sequence[str] = info["classes"]
         self.label_smoothing = spec.train.label_smoothing
         mean, std = (torch.tensor(info[key]).view(-1, 1, 1) for key in ("mean", "std"))
         self.shift, self.gain = mean * 255, 1 / (std * 255)
-        size = self.embed.image_size
-        self.augment = Augment(
-            size, info["mean"], len(self.classes), **AugmentSpec.model_validate(spec.augment).model_dump()
-        )
+        self.augment = Augment(self.embed.image_size, info["mean"], len(self.classes), **augment.model_dump())
 
     # ------------------------------------------------------------ data
 
     @staticmethod
     def datasets(spec: RunSpec, info: Mapping[str, Any] | None = None) -> Splits:
+        embed, _, _ = rooms(spec)
         source = read_source(spec.data)
         classes: list[str] = list(source.info["classes"])
         if info is not None:
@@ -62,7 +60,7 @@ class ImageClassification:
             raise UserError(f"'{spec.data.name}' has {' and '.join(source.splits)}, but no train")
         train, validation, test, notes = split(source, spec.data)
         if info is None:
-            info = {"classes": classes, **normalisation(train, EmbedSpec.model_validate(spec.embed).channels)}
+            info = {"classes": classes, **normalisation(train, embed.channels)}
         settings = {"head.num_classes": len(info["classes"])}
         return Splits(train, validation, test, info, settings, notes)
 
@@ -107,7 +105,7 @@ class ImageClassification:
 
     @staticmethod
     def build(spec: RunSpec) -> Model:
-        embed, head, core = EmbedSpec.model_validate(spec.embed), HeadSpec.model_validate(spec.head), spec.core
+        (embed, head, _), core = rooms(spec), spec.core
         first = PictureEmbed(
             core.dim,
             embed.image_size,
@@ -164,7 +162,8 @@ class ImageClassification:
         heat = relevance[len(relevance) - side * side :].reshape(side, side)
         size, reach = self.embed.image_size, side * self.embed.stride  # a last, partial patch reaches beyond the edge
         picture = fit_size(self._pixels(item), size).transpose(1, 2, 0)
-        axes.imshow(picture.squeeze(-1) if picture.shape[-1] == 1 else picture, cmap="gray", extent=(0, size, size, 0))
+        shown = picture[..., :3] if picture.shape[-1] > 2 else picture[..., 0]
+        axes.imshow(shown, cmap="gray", extent=(0, size, size, 0))
         glow = np.empty((side, side, 4))
         glow[...] = (1.0, 0.5, 0.0, 0.0)
         glow[..., 3] = 0.65 * heat / max(heat.max(), 1e-12)

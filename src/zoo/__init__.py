@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 from zoo.contract import (
     API_VERSION,
     Batch,
+    Dataset,
+    Finding,
     Item,
     Manifest,
     Measures,
@@ -16,16 +18,17 @@ from zoo.contract import (
     Source,
     Splits,
     Table,
+    Task,
     TaskEntry,
+    Tracker,
     hookimpl,
 )
 from zoo.errors import UserError
 
 if TYPE_CHECKING:
     from zoo.evaluator import evaluate
-    from zoo.plugins import register
     from zoo.predictor import predict
-    from zoo.registry import list_models
+    from zoo.registry import list_models, register
     from zoo.report import Report
     from zoo.run import Run, load, open_run
     from zoo.trainer import train
@@ -36,7 +39,7 @@ _LAZY = {
     "load": "zoo.run",
     "open_run": "zoo.run",
     "predict": "zoo.predictor",
-    "register": "zoo.plugins",
+    "register": "zoo.registry",
     "Report": "zoo.report",
     "Run": "zoo.run",
     "train": "zoo.trainer",
@@ -45,6 +48,8 @@ _LAZY = {
 __all__ = [
     "API_VERSION",
     "Batch",
+    "Dataset",
+    "Finding",
     "Item",
     "Manifest",
     "Measures",
@@ -54,7 +59,9 @@ __all__ = [
     "Source",
     "Splits",
     "Table",
+    "Task",
     "TaskEntry",
+    "Tracker",
     "UserError",
     "evaluate",
     "hookimpl",

@@ -11,7 +11,6 @@ stored: every draw is a function of (seed, step), so a step number is all that r
 
 import hashlib
 import json
-import os
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -25,6 +24,7 @@ from torch.optim import Optimizer
 from torch.optim.swa_utils import AveragedModel
 
 from zoo.errors import UserError
+from zoo.files import flush, write_atomically
 
 MANIFEST = "manifest.json"
 METADATA_KEY = "zoo"
@@ -117,14 +117,25 @@ def checkpoint_at(root: Path, step: int) -> Checkpoint | None:
 
 
 def newest_checkpoint(root: Path) -> tuple[Checkpoint | None, list[str]]:
-    """The newest whole checkpoint, and a line on each newer one that is broken."""
+    """The newest whole checkpoint, and a line on each newer one that has a manifest and yet is broken.
+
+    A folder without a manifest is what a killed writer left, and is passed over.
+    """
     broken: list[str] = []
     for folder in sorted(root.glob("step-*"), reverse=True):
         fault = _fault(folder)
         if fault is None:
             return Checkpoint(folder), broken
-        broken.append(f"{folder.name} is not whole: {fault}")
+        if (folder / MANIFEST).exists():
+            broken.append(f"{folder.name} is not whole: {fault}")
     return None, broken
+
+
+def discard_after(root: Path, step: int) -> None:
+    """Remove the broken checkpoints after the one that a run goes on from, lest they count as its newest."""
+    for folder in root.glob("step-*"):
+        if Checkpoint(folder).step > step:
+            shutil.rmtree(folder)
 
 
 def prune(root: Path, keep: int, best_step: int | None) -> None:
@@ -135,15 +146,6 @@ def prune(root: Path, keep: int, best_step: int | None) -> None:
             # The manifest first: a half-removed checkpoint must not look whole.
             (folder / MANIFEST).unlink(missing_ok=True)
             shutil.rmtree(folder, ignore_errors=True)
-
-
-def write_atomically(path: Path, content: str) -> None:
-    """The whole content at `path`, on disk, or the file as it was."""
-    part = path.with_name(f".{path.name}.part")
-    part.write_text(content)
-    _flush(part)
-    part.replace(path)
-    _flush(path.parent)
 
 
 def _fault(folder: Path) -> str | None:
@@ -161,17 +163,9 @@ def _fault(folder: Path) -> str | None:
 
 
 def _seal(path: Path) -> dict[str, Any]:
-    _flush(path)
+    flush(path)
     with path.open("rb") as file:
         return {"bytes": path.stat().st_size, "sha256": hashlib.file_digest(file, "sha256").hexdigest()}
-
-
-def _flush(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _slots(model: nn.Module, optimizer: Optimizer) -> dict[str, Tensor]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, cast, runtime_checkable
 
 import pluggy
 
@@ -46,7 +46,7 @@ class Item:
     id: str
     inputs: Any
     target: Any = None
-    columns: Mapping[str, Any] = field(default_factory=dict)
+    columns: Mapping[str, Any] = field(default_factory=dict[str, Any])
 
 
 class Dataset(Protocol):
@@ -73,7 +73,7 @@ class Source:
     """
 
     splits: Mapping[str, Dataset]
-    info: Mapping[str, Any] = field(default_factory=dict)
+    info: Mapping[str, Any] = field(default_factory=dict[str, Any])
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,8 +89,8 @@ class Splits:
     train: Dataset
     validation: Dataset
     test: Dataset
-    info: Mapping[str, Any] = field(default_factory=dict)
-    settings: Mapping[str, Any] = field(default_factory=dict)
+    info: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    settings: Mapping[str, Any] = field(default_factory=dict[str, Any])
     notes: Sequence[str] = ()
 
 
@@ -111,20 +111,18 @@ class Batch:
     num_tokens: tuple[int, int] | None = None
 
     def to(self, where: device) -> Batch:
-        def move(value: Any) -> Any:
-            if isinstance(value, Mapping):
-                return {key: move(each) for key, each in value.items()}
-            return value.to(where, non_blocking=True) if hasattr(value, "to") else value
-
-        return replace(self, inputs=move(self.inputs), targets=move(self.targets))
+        return self._with_tensors(lambda tensor: tensor.to(where, non_blocking=True))
 
     def pin_memory(self) -> Batch:
-        def pin(value: Any) -> Any:
-            if isinstance(value, Mapping):
-                return {key: pin(each) for key, each in value.items()}
-            return value.pin_memory() if hasattr(value, "pin_memory") else value
+        return self._with_tensors(lambda tensor: tensor.pin_memory())
 
-        return replace(self, inputs=pin(self.inputs), targets=pin(self.targets))
+    def _with_tensors(self, change: Callable[[Tensor], Tensor]) -> Batch:
+        def changed(value: Any) -> Any:
+            if isinstance(value, Mapping):
+                return {key: changed(each) for key, each in cast("Mapping[str, Any]", value).items()}
+            return change(value) if hasattr(value, "pin_memory") else value
+
+        return replace(self, inputs=changed(self.inputs), targets=changed(self.targets))
 
 
 # ---------------------------------------------------------------- results
@@ -146,11 +144,14 @@ class Record:
     target: Any = None
     scores: np.ndarray | None = None
     loss: float | None = None
-    columns: Mapping[str, Any] = field(default_factory=dict)
+    columns: Mapping[str, Any] = field(default_factory=dict[str, Any])
 
 
 Statistic = Callable[["np.ndarray"], float]
 """Weights of the records (n,) → value. All ones give the figure; bootstrap counts give its interval."""
+
+Drawing = Callable[["Figure"], None]
+"""Draws on an empty figure."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,8 +173,8 @@ class Measures:
     primary: str
     statistics: Mapping[str, Statistic]
     higher_is_better: bool = True
-    tables: Mapping[str, Table] = field(default_factory=dict)
-    figures: Mapping[str, Callable[[Figure], None]] = field(default_factory=dict)
+    tables: Mapping[str, Table] = field(default_factory=dict[str, Table])
+    figures: Mapping[str, Drawing] = field(default_factory=dict[str, Drawing])
 
 
 # ---------------------------------------------------------------- the task
@@ -291,7 +292,7 @@ class Manifest:
 
     api_version: int
     tasks: Sequence[TaskEntry] = ()
-    datasets: Mapping[str, str] = field(default_factory=dict)
+    datasets: Mapping[str, str] = field(default_factory=dict[str, str])
 
 
 class Tracker(Protocol):

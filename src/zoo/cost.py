@@ -66,10 +66,6 @@ def core_parameters(core: CoreSpec) -> int:
     return core_cost(core, 0).parameters
 
 
-def core_flops(core: CoreSpec, num_tokens: int, num_context: int = 0) -> int:
-    return core_cost(core, num_tokens, num_context).flops
-
-
 def training_memory_bytes(cost: Cost, train: TrainSpec) -> int:
     """An estimate of what training holds at its peak.
 

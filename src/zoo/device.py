@@ -19,8 +19,8 @@ def pick(name: str) -> torch.device:
     here = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     if name == "auto":
         return torch.device(next(kind for kind in ("cuda", "mps", "cpu") if here[kind]))
-    kind, _, index = name.partition(":")
-    if kind not in here:
+    kind, colon, index = name.partition(":")
+    if kind not in here or (colon and not index.isdecimal()):
         raise UserError(f"unknown device '{name}'; there are: auto, cpu, cuda, cuda:N, mps")
     if not here[kind] or (index and int(index) >= torch.cuda.device_count()):
         usable = ", ".join(kind for kind, usable in here.items() if usable)

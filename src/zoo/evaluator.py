@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -15,9 +15,12 @@ import numpy as np
 import torch
 
 from zoo import device as devices
+from zoo import plugins
+from zoo.checkpoint import Checkpoint
 from zoo.contract import Dataset, Drawable, Item, Measures, Record, Splits, Task
 from zoo.core.model import Model
-from zoo.data.loader import evaluation_batches
+from zoo.data.loader import Skipped, evaluation_batches
+from zoo.data.splits import Subset
 from zoo.errors import UserError, unknown
 from zoo.explain import draw_gallery
 from zoo.metrics import intervals
@@ -26,7 +29,9 @@ from zoo.run import Run, open_run
 from zoo.specs import RunSpec
 
 SPLITS = ("train", "validation", "test")
+ALL = "all"
 GALLERY = 8
+LISTED = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,71 +40,139 @@ class Predictions:
 
     Args:
         loss_sum: Of the items with targets; `loss_count` is what it is divided by.
-        skipped: Items that could not be read, and why.
+        unreadable: In the dataset's order; an item that comes twice is there twice.
     """
 
     records: Sequence[Record]
     loss_sum: float
     loss_count: float
-    skipped: Mapping[str, str]
+    unreadable: Sequence[Skipped]
+
+    @classmethod
+    def of(cls, parts: Iterable[Predictions]) -> Predictions:
+        """Several as one."""
+        parts = list(parts)
+        return cls(
+            [record for part in parts for record in part.records],
+            sum(part.loss_sum for part in parts),
+            sum(part.loss_count for part in parts),
+            [each for part in parts for each in part.unreadable],
+        )
 
     @property
     def loss(self) -> float:
         """Mean loss; not a number where no target is known."""
         return self.loss_sum / self.loss_count if self.loss_count else math.nan
 
+    @property
+    def skipped(self) -> dict[str, str]:
+        """Items that could not be read, and why."""
+        return dict(self.unreadable)
+
+
+class Joined:
+    """Datasets as one, in order."""
+
+    def __init__(self, parts: Sequence[Dataset]) -> None:
+        self.places = [(part, index) for part in parts for index in range(len(part))]
+        self.ids: Sequence[str] = [part.ids[index] for part, index in self.places]
+        self.lengths: Sequence[int] | None = None
+        if all(part.lengths is not None for part in parts):
+            self.lengths = [length for part in parts for length in part.lengths or ()]
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+    def __getitem__(self, index: int) -> Item:
+        part, place = self.places[index]
+        return part[place]
+
+    def fingerprint(self, index: int) -> str:
+        part, place = self.places[index]
+        return part.fingerprint(place)
+
 
 def evaluate(
     run: Run | str | Path,
-    data: str | None = None,
+    data: str | Path | None = None,
     split: str = "test",
     *,
     on_error: Literal["stop", "skip"] | None = None,
     device: str | None = None,
-    splits: Splits | None = None,
-    notes: Sequence[str] = (),
 ) -> Report:
-    """Evaluate a run's best checkpoint by validation.
+    """Evaluate a run's best checkpoint by validation, such as ``zoo.evaluate("runs/photos", "new-photos", "all")``.
 
     Args:
+        run: A finished or stopped run, or its folder.
         data: A dataset's name, a folder or a file; the run's own when None.
-        split: `train`, `validation` or `test`.
+        split: `train`, `validation`, `test`, or `all` of them together.
         on_error: What unreadable items do; as in the training when None.
         device: `auto`, `cpu`, `cuda`, `cuda:N` or `mps`; what the run was trained on when None.
-        splits: The run's own data from its training, not to be loaded again; the report then has learning curves too.
-        notes: What the reader should know besides.
+
+    Returns:
+        Figures with intervals, tables and pictures; ``report.write(folder)`` writes them.
 
     Raises:
         UserError: The run, the split or the data is wrong.
     """
-    if split not in SPLITS:
-        raise unknown("split", split, SPLITS, "pass one of them with --split")
+    if split not in (*SPLITS, ALL):
+        raise unknown("split", split, (*SPLITS, ALL), "pass one of them with --split")
     run = run if isinstance(run, Run) else open_run(run)
-    asked = {"name": data or run.spec.data.name, "on_error": "skip"}  # all that is unreadable is named at once, below
-    spec = run.spec.model_copy(update={"data": run.spec.data.model_copy(update=asked)})
-    where = devices.pick(device or spec.train.device)
-    task, checkpoint = run.load_task(), run.checkpoint()
-    after_training = splits is not None
-    if splits is None:
-        splits = type(task).datasets(spec, checkpoint.metadata()["info"])
-        notes = [*splits.notes, *notes]
-    dataset: Dataset = getattr(splits, split)
+    where = devices.pick(device or run.spec.train.device)
+    spec = run.spec
+    if data is not None:
+        spec = spec.model_copy(update={"data": spec.data.model_copy(update={"name": str(data)})})
+    checkpoint = run.checkpoint()
+    splits = plugins.task_class(spec.task).datasets(spec, checkpoint.metadata()["info"])
+    notes = [*splits.notes, *_notes(splits, split, seen=spec.data.name == run.spec.data.name)]
+    return _examine(run, checkpoint, spec, splits, split, on_error=on_error, device=where, notes=notes)
+
+
+def examine(run: Run, splits: Splits, split: str, *, notes: Sequence[str]) -> Report:
+    """Evaluate a run on the data that it was trained with and that is still at hand, and draw how it learned.
+
+    Args:
+        notes: What the reader should know.
+
+    Raises:
+        UserError: The split is empty or cannot be read.
+    """
+    checkpoint = run.checkpoint()
+    device = devices.pick(run.spec.train.device)
+    report = _examine(run, checkpoint, run.spec, splits, split, on_error=None, device=device, notes=notes)
+    curves = partial(draw_curves, rows=run.metrics(), primary=report.primary, best_step=checkpoint.step)
+    return replace(report, figures={**report.figures, "learning-curves": curves})
+
+
+def _examine(
+    run: Run,
+    checkpoint: Checkpoint,
+    spec: RunSpec,
+    splits: Splits,
+    split: str,
+    *,
+    on_error: str | None,
+    device: torch.device,
+    notes: Sequence[str],
+) -> Report:
+    dataset: Dataset = Joined([getattr(splits, each) for each in SPLITS]) if split == ALL else getattr(splits, split)
+    place = f"{'all splits' if split == ALL else f'the {split} split'} of '{spec.data.name}'"
     if not len(dataset):
-        raise UserError(f"the {split} split of '{spec.data.name}' is empty\nevaluate another one with --split")
-    model = run.load_model().to(where)
+        raise UserError(f"{place} is empty\nevaluate another one with --split")
+    task = run.load_task(checkpoint)
+    model = run.load_model(checkpoint).to(device)
+    chosen, lost = _choice(run, checkpoint)
 
     started = time.perf_counter()
-    found = predictions(model, task, dataset, spec=spec, device=where)
+    # What is unreadable is skipped here, so that all of it is named at once.
+    found = Predictions.of(portions(model, task, dataset, spec=spec, device=device, on_error="skip"))
     seconds = time.perf_counter() - started
-    _check(found, f"the {split} split of '{spec.data.name}'", on_error or run.spec.data.on_error)
+    _check(found, place, on_error or spec.data.on_error)
 
     measures = task.measure(found.records)
     figures = dict(measures.figures)
     if isinstance(task, Drawable):
-        figures["attention"] = partial(draw_gallery, model=model, task=task, items=_gallery(dataset, found.records))
-    if after_training:
-        step = checkpoint.step
-        figures["learning-curves"] = partial(draw_curves, rows=run.metrics(), primary=measures.primary, best_step=step)
+        figures["attention"] = partial(draw_gallery, model=model, task=task, items=_gallery(dataset, found.skipped))
     return Report(
         task=spec.task,
         model=spec.model,
@@ -111,28 +184,56 @@ def evaluate(
         loss=found.loss,
         metrics=intervals(measures.statistics, len(found.records), spec.train.seed),
         tables=measures.tables,
-        device=devices.describe(where),
+        device=devices.describe(device),
         commit=commit(),
         date=datetime.now().astimezone().isoformat(timespec="seconds"),
-        checkpoint={"step": checkpoint.step, "weights": "averaged" if checkpoint.ema_weights else "trained"},
+        checkpoint={
+            "step": checkpoint.step,
+            "weights": "averaged" if checkpoint.ema_weights else "trained",
+            "chosen": chosen,
+        },
         versions=versions(["torch", "numpy"]) | {stamp.distribution: stamp.version for stamp in spec.plugins.values()},
         seconds=seconds,
         items_per_second=len(found.records) / seconds,
         skipped=found.skipped,
-        notes=notes,
+        notes=[*notes, *lost],
         figures=figures,
     )
 
 
+def _choice(run: Run, checkpoint: Checkpoint) -> tuple[Literal["best", "newest"], list[str]]:
+    """What the checkpoint is to the run, and a note where the best one is lost."""
+    # A finished run's status remembers its best step even where the newest checkpoint, which says it too, is broken.
+    best = run.status().get("best") or checkpoint.trainer()["best"]
+    if best is None:
+        return "newest", []
+    if best["step"] == checkpoint.step:
+        return "best", []
+    lost = f"the best checkpoint by validation, of step {best['step']}, is missing or broken"
+    return "newest", [f"{lost}; that of step {checkpoint.step} was evaluated instead"]
+
+
+def _notes(splits: Splits, split: str, *, seen: bool) -> list[str]:
+    """What the reader should know of the choice of a split.
+
+    Args:
+        seen: The model was trained on this data.
+    """
+    if split == ALL:
+        counts = ", ".join(f"{len(getattr(splits, each))} {each}" for each in SPLITS)
+        return [f"all items together: {counts}" + ("; those of train were trained on" if seen else "")]
+    part: Dataset = getattr(splits, split)
+    train = splits.train
+    drawn = isinstance(part, Subset) and isinstance(train, Subset) and part.dataset is train.dataset
+    if seen or split == "train" or not drawn or not len(train):
+        return []
+    share = f"only the share of {len(part)} items that their hashes put there was scored"
+    return [f"the data has no {split} split of its own: {share}; pass --split all to score everything"]
+
+
 def predictions(model: Model, task: Task, dataset: Dataset, *, spec: RunSpec, device: torch.device) -> Predictions:
     """Every item's record, in the dataset's order, and the mean loss."""
-    parts = list(portions(model, task, dataset, spec=spec, device=device, on_error=spec.data.on_error))
-    return Predictions(
-        [record for part in parts for record in part.records],
-        sum(part.loss_sum for part in parts),
-        sum(part.loss_count for part in parts),
-        {name: why for part in parts for name, why in part.skipped.items()},
-    )
+    return Predictions.of(portions(model, task, dataset, spec=spec, device=device, on_error=spec.data.on_error))
 
 
 def portions(
@@ -153,9 +254,8 @@ def portions(
         pin=device.type == "cuda",
     )
     for batch, skipped in batches:
-        reasons = dict(skipped)
         if batch is None:
-            yield Predictions((), 0.0, 0.0, reasons)
+            yield Predictions((), 0.0, 0.0, skipped)
             continue
         batch = batch.to(device)
         loss, count = 0.0, 0.0
@@ -163,7 +263,7 @@ def portions(
             output = model(batch.inputs)
             if batch.targets is not None:
                 loss, count = task.loss(output, batch)
-        yield Predictions(task.decode(output, batch), float(loss), float(count), reasons)
+        yield Predictions(task.decode(output, batch), float(loss), float(count), skipped)
 
 
 def score(measures: Measures, n: int) -> dict[str, float]:
@@ -173,12 +273,14 @@ def score(measures: Measures, n: int) -> dict[str, float]:
 
 
 def _check(found: Predictions, where: str, on_error: str) -> None:
-    total = len(found.records) + len(found.skipped)
-    if found.skipped and (on_error == "stop" or not found.records):
-        listed = "".join(f"\n  {name}: {why}" for name, why in list(found.skipped.items())[:20])
+    total = len(found.records) + len(found.unreadable)
+    if found.unreadable and (on_error == "stop" or not found.records):
+        listed = "".join(f"\n  {name}: {why}" for name, why in found.unreadable[:LISTED])
+        more = len(found.unreadable) - LISTED
         raise UserError(
-            f"{len(found.skipped)} of {total} items of {where} cannot be read:{listed}\n"
-            "mend or remove them; to go on without them, pass --on-error skip to 'zoo eval' "
+            f"{len(found.unreadable)} of {total} items of {where} cannot be read:{listed}\n"
+            + (f"  and {more} more\n" if more > 0 else "")
+            + "mend or remove them; to go on without them, pass --on-error skip to 'zoo eval' "
             "or --set data.on_error=skip to 'zoo train'"
         )
     without = [record.id for record in found.records if record.target is None]
@@ -189,8 +291,8 @@ def _check(found: Predictions, where: str, on_error: str) -> None:
         )
 
 
-def _gallery(dataset: Dataset, records: Sequence[Record]) -> list[Item]:
+def _gallery(dataset: Dataset, skipped: Mapping[str, str]) -> list[Item]:
     """Items spread evenly over those that could be read."""
-    position = {item_id: index for index, item_id in enumerate(dataset.ids)}
-    chosen = np.linspace(0, len(records) - 1, min(GALLERY, len(records))).round().astype(int)
-    return [dataset[position[records[i].id]] for i in chosen]
+    readable = [index for index, item_id in enumerate(dataset.ids) if item_id not in skipped]
+    chosen = np.linspace(0, len(readable) - 1, min(GALLERY, len(readable))).round().astype(int)
+    return [dataset[readable[i]] for i in chosen]

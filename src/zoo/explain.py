@@ -60,8 +60,8 @@ def explain_batch(
 ) -> Explanation:
     """Look at one item, alone in its batch, with the model's own attention.
 
-    The head says with `head.readout` which token it reads, None being the mean of all; the embed says with
-    `embed.num_prefix` how many tokens stand before the item's own and are left out.
+    The head says with `head.readout_weights(x)`, (b, t), how much it reads each of the core's output tokens `x`; where
+    it doesn't, the item's own count alike. The embed says with `embed.num_prefix` how many tokens stand before those.
 
     Args:
         method: One layer's attention, or the flow through all layers up to it.
@@ -78,22 +78,27 @@ def explain_batch(
         raise UserError(
             f"the model has no layer {layer}\nits layers are 1 to {len(layers)}; leave --layer out for the last"
         )
-    relevance = token_weights(
-        layers[:layer],
-        method=method,
-        readout=getattr(model.head, "readout", None),
-        num_prefix=getattr(model.embed, "num_prefix", 0),
-    )
+    num_prefix = getattr(model.embed, "num_prefix", 0)
+    if (weights_of := getattr(model.head, "readout_weights", None)) is not None:
+        with torch.no_grad():
+            readout = weights_of(output.intermediates.output)[0].float().cpu()
+    else:
+        readout = (torch.arange(layers[0].shape[-1]) >= num_prefix).float()
+        readout /= readout.sum()
+    relevance = token_weights(layers[:layer], method=method, readout=readout, num_prefix=num_prefix)
     return Explanation(item, task.decode(output, batch)[0], relevance.numpy())
 
 
 def token_weights(
-    layers: Sequence[Float[Tensor, "h t t"]], *, method: Method, readout: int | None, num_prefix: int
+    layers: Sequence[Float[Tensor, "h t t"]], *, method: Method, readout: Float[Tensor, " t"], num_prefix: int
 ) -> Float[Tensor, " num_tokens"]:
-    """How much the token that is read, or the mean of the item's tokens, draws from each of the item's tokens."""
+    """How much what the head reads draws from each of the item's tokens.
+
+    Args:
+        readout: How much the head reads each of the core's output tokens.
+    """
     matrix = rollout(layers) if method == "rollout" else layers[-1].mean(0)
-    row = matrix[num_prefix:].mean(0) if readout is None else matrix[readout]
-    return row[num_prefix:]
+    return (readout @ matrix)[num_prefix:]
 
 
 def rollout(layers: Sequence[Float[Tensor, "h t t"]]) -> Float[Tensor, "t t"]:

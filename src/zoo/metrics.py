@@ -30,13 +30,11 @@ class Value(NamedTuple):
     high: float
 
 
-def interval(statistic: Statistic, n: int, seed: int) -> Value:
-    """A statistic of `n` records with its 95 % percentile-bootstrap interval over records."""
-    return intervals({"": statistic}, n, seed)[""]
-
-
 def intervals(statistics: Mapping[str, Statistic], n: int, seed: int) -> dict[str, Value]:
-    """Every statistic's interval, from the same `RESAMPLES` resamples. A resample is its counts, used as weights."""
+    """Every statistic of `n` records with its 95 % percentile-bootstrap interval over records.
+
+    All are from the same `RESAMPLES` resamples; a resample is its counts, used as weights.
+    """
     rng = np.random.default_rng(seed)
     samples = np.empty((RESAMPLES, len(statistics)))
     for sample in samples:

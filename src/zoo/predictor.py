@@ -14,6 +14,7 @@ from typing import Any, NamedTuple, TextIO
 from zoo import device as devices
 from zoo.errors import UserError
 from zoo.evaluator import portions
+from zoo.files import flush
 from zoo.run import Run, open_run
 
 SUFFIXES = (".csv", ".jsonl")
@@ -32,35 +33,43 @@ class Answer(NamedTuple):
 
 
 def predict(
-    run: Run | str | Path, inputs: str | Sequence[str], *, top_k: int = 1, device: str | None = None
+    run: Run | str | Path,
+    inputs: str | Path | Sequence[str | Path],
+    *,
+    top_k: int = 1,
+    device: str | None = None,
 ) -> list[Answer]:
-    """Predict inputs, in order. One that cannot be read is answered by its error, and the rest goes on.
+    """Predict inputs in order, such as ``zoo.predict("runs/photos", "cat.jpg")[0].values["label"]``.
+
+    An input that cannot be read is answered by its error, and the rest goes on.
 
     Args:
-        inputs: What the task reads, such as files and folders.
+        run: A finished or stopped run, or its folder; its best checkpoint by validation answers.
+        inputs: One or several of what the task reads, such as files and folders.
         top_k: Predictions for an input, where the task has several.
         device: What the run was trained on when None.
 
     Raises:
         UserError: An input does not exist, or the run has no model yet.
     """
-    return list(answers(run, [inputs] if isinstance(inputs, str) else inputs, top_k=top_k, device=device))
+    return list(answers(run, [inputs] if isinstance(inputs, str | Path) else inputs, top_k=top_k, device=device))
 
 
 def answers(
-    run: Run | str | Path, inputs: Sequence[str], *, top_k: int = 1, device: str | None = None
+    run: Run | str | Path, inputs: Sequence[str | Path], *, top_k: int = 1, device: str | None = None
 ) -> Iterator[Answer]:
     """`predict`, each answer as soon as it is known."""
     run = run if isinstance(run, Run) else open_run(run)
-    task = run.load_task()
+    checkpoint = run.checkpoint()
+    task = run.load_task(checkpoint)
     dataset = task.inputs([str(each) for each in inputs])
     where = devices.pick(device or run.spec.train.device)
-    model = run.load_model().to(where)
+    model = run.load_model(checkpoint).to(where)
     ids = iter(dataset.ids)
     for part in portions(model, task, dataset, spec=run.spec, device=where, on_error="skip"):
         found = {record.id: Answer(record.id, task.describe(record, top_k)) for record in part.records}
-        found |= {name: Answer(name, {}, why) for name, why in part.skipped.items()}
-        yield from (found[each] for each in islice(ids, len(part.records) + len(part.skipped)))
+        found |= {name: Answer(name, {}, why) for name, why in part.unreadable}
+        yield from (found[each] for each in islice(ids, len(part.records) + len(part.unreadable)))
 
 
 def write_answers(found: Iterable[Answer], path: Path) -> Iterator[Answer]:
@@ -97,6 +106,7 @@ def _whole_file(path: Path) -> Iterator[TextIO]:
         # File names need not be text: what is no UTF-8 in them goes through as it is.
         with part.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file:
             yield file
+        flush(part)
         part.replace(path)
     finally:
         part.unlink(missing_ok=True)

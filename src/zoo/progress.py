@@ -95,7 +95,9 @@ class Window:
         }
         if self.slots:
             values["real_tokens"] = self.tokens / self.slots
-        self.__init__()
+        self.loss = self.count = self.norm = self.waited = 0.0
+        self.items = self.tokens = self.slots = 0
+        self.started = time.perf_counter()
         return values
 
     def pause(self, seconds: float) -> None:

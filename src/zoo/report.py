@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from zoo.contract import Table
 from zoo.errors import UserError
+from zoo.files import write_atomically
 from zoo.metrics import Value
 
 if TYPE_CHECKING:
@@ -31,11 +32,13 @@ class Report:
     Args:
         n: Items evaluated.
         seed: Of the run, and of the intervals' resamples.
+        split: `train`, `validation`, `test`, or `all` of them together.
         primary: The metric that picked the checkpoint.
-        loss: Mean over the split.
+        loss: The training loss, label smoothing included, mean over the split.
         metrics: Figures with 95 % bootstrap intervals.
-        commit: Of the checkout that the evaluation was started in.
-        checkpoint: ``{"step": ..., "weights": "trained" | "averaged"}``.
+        commit: Of the zoo's own checkout, with ``+changes`` where its files differ from it; None when installed.
+        checkpoint: ``{"step": ..., "weights": "trained" | "averaged", "chosen": "best" | "newest"}``; the best is so
+            by validation, and a run without validation has none.
         seconds: Wall time of the pass over the split.
         skipped: Items that could not be read, and why.
         figures: Drawings by file stem; not part of the JSON.
@@ -104,9 +107,9 @@ class Report:
         path = folder / f"{stem}.json"
         try:
             for name, draw in self.figures.items():
-                (folder / pictures[name]).write_bytes(picture(draw))
-            (folder / f"{stem}.md").write_text(self.to_markdown(pictures), encoding="utf-8")
-            path.write_text(self.to_json(), encoding="utf-8")
+                write_atomically(folder / pictures[name], picture(draw))
+            write_atomically(folder / f"{stem}.md", _encoded(self.to_markdown(pictures)))
+            write_atomically(path, _encoded(self.to_json()))
         except OSError as error:
             raise UserError(
                 f"cannot write the report into '{folder}': {error.strerror}\nmake room or make the folder writable"
@@ -162,12 +165,14 @@ class Report:
 
     @property
     def title(self) -> str:
-        return f"{self.model} on {self.data}, {self.split} split, n = {self.n}"
+        split = "all splits" if self.split == "all" else f"{self.split} split"
+        return f"{self.model} on {self.data}, {split}, n = {self.n}"
 
     def facts(self) -> list[tuple[str, str]]:
+        chosen = {"best": "best by validation", "newest": "the newest"}[self.checkpoint["chosen"]]
         return [
-            ("checkpoint", f"step {self.checkpoint['step']}, {self.checkpoint['weights']} weights"),
-            ("loss", _cell(self.loss)),
+            ("checkpoint", f"step {self.checkpoint['step']}, {chosen}, {self.checkpoint['weights']} weights"),
+            ("loss", f"{_cell(self.loss)} (the training loss, label smoothing included)"),
             ("seed", str(self.seed)),
             ("evaluated", f"{self.date}, {self.seconds:.1f} s, {self.items_per_second:.0f} items/s on {self.device}"),
             ("commit", self.commit or "none"),
@@ -176,9 +181,17 @@ class Report:
 
 
 def commit() -> str | None:
-    """The commit of the working directory's checkout, if it is one."""
+    """The commit of the checkout that this package runs from; None where it is installed apart from one."""
+    here = Path(__file__).resolve()
+    # An installed copy may lie below some other project's checkout: only one that tracks this file is ours.
+    if _git(here.parent, "ls-files", "--error-unmatch", here.name) is None:
+        return None
+    return _git(here.parent, "describe", "--always", "--abbrev=40", "--exclude=*", "--dirty=+changes")
+
+
+def _git(folder: Path, *arguments: str) -> str | None:
     try:
-        done = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
+        done = subprocess.run(["git", *arguments], cwd=folder, capture_output=True, text=True, check=False)
     except OSError:  # no git on this machine
         return None
     return done.stdout.strip() if done.returncode == 0 else None
@@ -234,6 +247,11 @@ def _markdown_table(table: Table) -> str:
 
 def _cell(value: Any) -> str:
     return f"{value:.4f}" if isinstance(value, float) else str(value)
+
+
+def _encoded(text: str) -> bytes:
+    # File names need not be text; escaped like this they are JSON still.
+    return text.encode("utf-8", "backslashreplace")
 
 
 def _finite(value: Any) -> Any:

@@ -3,8 +3,10 @@
 spec.yaml    metrics.jsonl    checkpoints/    report.json report.md *.png    status.json
 """
 
+import fcntl
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
@@ -12,9 +14,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zoo import plugins, registry
-from zoo.checkpoint import Checkpoint, checkpoint_at, newest_checkpoint, write_atomically
+from zoo.checkpoint import Checkpoint, checkpoint_at, newest_checkpoint
 from zoo.contract import Task
 from zoo.errors import UserError
+from zoo.files import write_atomically
 from zoo.registry import Resolved
 from zoo.specs import RunSpec
 
@@ -83,19 +86,39 @@ class Run:
         best = newest.trainer()["best"]
         return (which == "best" and best and checkpoint_at(self.checkpoints, best["step"])) or newest
 
-    def load_task(self) -> Task:
+    def load_task(self, checkpoint: Checkpoint | None = None) -> Task:
         """The run's task, told what the training data decided, such as the class names."""
-        info: Mapping[str, Any] = self.checkpoint().metadata()["info"]
+        info: Mapping[str, Any] = (checkpoint or self.checkpoint()).metadata()["info"]
         return plugins.task_class(self.spec.task)(self.spec, info)
 
-    def load_model(self, which: str = "best") -> "Model":
-        """The trained model, in evaluation mode, on the CPU; the averaged weights where the run keeps an average."""
+    def load_model(self, checkpoint: Checkpoint | None = None) -> "Model":
+        """The trained model, in evaluation mode, on the CPU; the averaged weights where the run keeps an average.
+
+        Args:
+            checkpoint: The best by validation when None.
+        """
         from safetensors.torch import load_file
 
-        checkpoint = self.checkpoint(which)
+        checkpoint = checkpoint or self.checkpoint()
         model = plugins.task_class(self.spec.task).build(self.spec)
         model.load_state_dict(load_file(checkpoint.ema_weights or checkpoint.weights))
         return model.eval()
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """One training at a time in a folder.
+
+        Raises:
+            UserError: Another process trains here.
+        """
+        with (self.folder / ".lock").open("w") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise UserError(
+                    f"another process trains in '{self.folder}'\nwait for it, or train in another folder"
+                ) from None
+            yield
 
 
 def open_run(path: str | Path) -> Run:
@@ -146,29 +169,30 @@ def create_run(out: str | Path | None, spec: RunSpec) -> Run:
     return Run(folder)
 
 
-def resume_run(out: str | Path | None, asked: Resolved) -> Run:
-    """The run in `out`, if what the command asks for is what the run was made from.
+def refuse_other(run: Run, asked: Resolved, *, recipe: bool) -> None:
+    """Hold what a command says itself against the run that it would resume.
+
+    Args:
+        recipe: The command names a recipe: its values count too. Else only what was said value by value does, since
+            defaults and recipes may have changed after the run was made.
 
     Raises:
-        UserError: There is no such run, or it belongs to another spec: every difference is named.
+        UserError: They differ: every difference is named.
     """
-    if out is None:
-        raise UserError("--resume needs the run's folder\nname it with --out")
-    run = open_run(out)
-    theirs, ours = run.spec.model_dump(mode="json"), asked.spec.model_dump(mode="json")
-    # Defaults and recipes may have changed since; only what this command says itself must agree.
-    said = [key for key, source in asked.sources.items() if source == "command"]
+    ours, theirs = asked.spec.model_dump(mode="json"), run.spec.model_dump(mode="json")
+    counted = {"command", "recipe"} if recipe else {"command"}
+    said = ["model", "data.name", *(key for key, source in asked.sources.items() if source in counted)]
     differing = [
         f"{key}: the run has {json.dumps(_at(theirs, key))}, the command {json.dumps(_at(ours, key))}"
-        for key in ["model", "task", "data.name", *said]
+        for key in dict.fromkeys(said)
         if _at(theirs, key) != _at(ours, key)
     ]
     if differing:
-        listed = "".join(f"\n  {line}" for line in dict.fromkeys(differing))
+        listed = "".join(f"\n  {line}" for line in differing)
         raise UserError(
-            f"'{out}' belongs to another spec:{listed}\nresume with the original arguments, or train in another folder"
+            f"'{run.folder}' belongs to another spec:{listed}\n"
+            "resume with the original arguments, or train in another folder"
         )
-    return run
 
 
 def _at(document: Mapping[str, Any], key: str) -> Any:

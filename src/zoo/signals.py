@@ -14,16 +14,21 @@ class Preempted(Exception):
         number: The signal; the command line exits with 128 + it.
     """
 
-    def __init__(self, number: int, folder: Path, step: int) -> None:
-        super().__init__(f"stopped by {signal.Signals(number).name} at step {step}, saved in '{folder}'")
-        self.number, self.folder, self.step = number, folder, step
+    def __init__(self, number: int, folder: Path) -> None:
+        super().__init__(f"stopped by {signal.Signals(number).name}; saved in '{folder}'")
+        self.number, self.folder = number, folder
 
 
 class StopSignal:
-    """Remembers that a stop was asked for; asked twice, it stops at once. Only the main thread can listen."""
+    """Remembers which signal asked for a stop. Only the main thread can listen.
+
+    The first one waits for the loop to look. At the second, and where nothing can be lost (`at_once`),
+    KeyboardInterrupt is raised.
+    """
 
     def __init__(self) -> None:
         self.number: int | None = None
+        self.at_once = False
         self._before: dict[int, object] = {}
 
     def __enter__(self) -> Self:
@@ -39,6 +44,6 @@ class StopSignal:
             signal.signal(number, handler)  # pyright: ignore[reportArgumentType]
 
     def _ask(self, number: int, frame: FrameType | None) -> None:
-        if self.number is not None:
+        again, self.number = self.number is not None, number
+        if again or self.at_once:
             raise KeyboardInterrupt
-        self.number = number

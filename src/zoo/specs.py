@@ -63,11 +63,12 @@ class CoreSpec(Spec):
             )
         if self.num_kv_heads is not None and self.num_heads % self.num_kv_heads:
             raise ValueError(f"num_heads {self.num_heads} does not divide by num_kv_heads {self.num_kv_heads}")
+        head_dim = self.head_dim or self.dim // self.num_heads
+        if self.rotary_theta is not None and head_dim % 2:
+            raise ValueError(f"rotary positions turn pairs of channels, but a head has {head_dim}; make head_dim even")
+        if self.context_dim is not None and not self.cross_attention:
+            raise ValueError("context_dim is of cross-attention; set cross_attention true, or leave it out")
         return self
-
-    def shape(self) -> dict[str, Any]:
-        """What two cores must share to be exchanged: everything but the dropouts, which hold no weights."""
-        return self.model_dump(exclude={"dropout", "attention_dropout", "drop_path"})
 
 
 class DataSpec(Spec):
@@ -105,7 +106,7 @@ class TrainSpec(Spec):
     log_every: int = Field(10, ge=1, description="steps between lines of metrics.jsonl")
     seed: int = Field(0, ge=0, le=2**32 - 1, description="of initial weights, data order, augmentation and dropout")
     workers: int = Field(0, ge=0, description="processes that load data")
-    device: str = Field("auto", pattern=r"^(auto|cpu|cuda|cuda:\d+|mps)$", description="auto, cpu, cuda, cuda:N or mps")
+    device: str = Field("auto", description="auto, cpu, cuda, cuda:N or mps")
     precision: Literal["auto", "fp32", "bf16"] = Field("auto", description="auto is bf16 on CUDA, fp32 elsewhere")
     compile: bool = Field(False, description="torch.compile the model")
     trackers: tuple[Name, ...] = Field((), strict=False, description="where metrics also go, such as tensorboard")

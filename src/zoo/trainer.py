@@ -5,37 +5,49 @@ dropout are functions of (seed, step), so going on from a checkpoint is arithmet
 """
 
 import dataclasses
+import hashlib
 import json
 import math
+import signal
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
+from torch.optim import Optimizer
+from torch.optim.swa_utils import AveragedModel
 
 from zoo import device as devices
 from zoo import evaluator, plugins, registry
-from zoo.checkpoint import newest_checkpoint, prune, restore, save_checkpoint, write_atomically
-from zoo.contract import Splits
-from zoo.data.loader import training_batches
+from zoo.checkpoint import discard_after, newest_checkpoint, prune, restore, save_checkpoint
+from zoo.contract import Dataset, Splits
+from zoo.data.loader import Loaded, training_batches
 from zoo.data.sampler import Plan
 from zoo.data.seeding import seed_of
 from zoo.errors import UserError
+from zoo.files import write_atomically
 from zoo.optim import average, build_optimizer, learning_rate
 from zoo.progress import TrainingProgress, Window
-from zoo.run import Run, create_run, resume_run
+from zoo.run import Run, create_run, open_run, refuse_other
 from zoo.signals import Preempted, StopSignal
 
 
 @dataclasses.dataclass
 class State:
-    """What a training knows besides tensors; stored with every checkpoint."""
+    """What a training knows besides tensors; stored with every checkpoint.
+
+    Args:
+        data: Number and hash of the training items, which must be the same when the run is resumed.
+        skipped: Items that could not be read, and why.
+    """
 
     step: int = 0
     best: dict[str, Any] | None = None
     since_best: int = 0
+    data: dict[str, Any] = dataclasses.field(default_factory=dict)
     skipped: dict[str, str] = dataclasses.field(default_factory=dict)
 
 
@@ -73,59 +85,96 @@ def train(
         Preempted: A signal asked to stop; the run is saved and can be resumed.
     """
     flags = {"steps": steps, "seed": seed, "device": device, "precision": precision}
-    said = [f"train.{key}={value}" for key, value in flags.items() if value is not None]
-    given = (
-        [f"{key}={json.dumps(value)}" for key, value in settings.items()] if isinstance(settings, Mapping) else settings
-    )
-    asked = registry.open_registry().resolve(name, recipe=recipe, data=data, task=task, settings=[*given, *said])
-    devices.pick(asked.spec.train.device)
+    said = {f"train.{key}": value for key, value in flags.items() if value is not None}
+    if isinstance(settings, Mapping):
+        settings = {**settings, **said}
+    else:
+        settings = [*settings, *(f"{key}={value}" for key, value in said.items())]
     if resume:
-        run = resume_run(out, asked)
+        run = _run_to_resume(out, name, recipe=recipe, data=data, task=task, settings=settings)
         splits = plugins.task_class(run.spec.task).datasets(run.spec)
     else:
+        asked = registry.open_registry().resolve(name, recipe=recipe, data=data, task=task, settings=settings)
+        devices.pick(asked.spec.train.device)
         # The data is looked at before a folder is made: a mistyped path leaves nothing behind.
         splits = plugins.task_class(asked.spec.task).datasets(asked.spec)
+        _refuse_empty(splits, asked.spec.data.name)
         spec = registry.settle(asked, splits.settings).spec
         run = create_run(out, spec.model_copy(update={"plugins": plugins.stamps(spec.task)}))
-    if run.status().get("state") == "done":
-        return run
-    run.set_status("running")
-    try:
-        state = fit(run, splits, show_progress=show_progress)
-        notes = [*splits.notes, *(f"skipped in training: {id}: {why}" for id, why in state.skipped.items())]
-        evaluator.evaluate(run, notes=notes, splits=splits).write(run.folder)
-    except Preempted as stopped:
-        run.set_status("preempted", why=str(stopped), step=stopped.step)
-        raise
-    except BaseException as error:
-        run.set_status("failed", why=f"{type(error).__name__}: {error}")
-        raise
-    run.set_status("done", step=state.step, best=state.best)
+    with run.lock(), StopSignal() as stop:
+        if run.status().get("state") == "done" and run.report() is not None:
+            return run
+        run.set_status("running")
+        try:
+            state = fit(run, splits, stop, show_progress=show_progress)
+            stop.at_once = True  # nothing can be lost any more
+            notes = [*splits.notes, *_skipped_note(state.skipped)]
+            evaluator.examine(run, splits, "test", notes=notes).write(run.folder)
+        except (Preempted, KeyboardInterrupt) as stopped:
+            by = stopped.number if isinstance(stopped, Preempted) else stop.number or signal.SIGINT
+            preempted = Preempted(by, run.folder)
+            run.set_status("preempted", why=str(preempted))
+            raise preempted from None
+        except BaseException as error:
+            run.set_status("failed", why=f"{type(error).__name__}: {error}")
+            raise
+        run.set_status("done", step=state.step, best=state.best, skipped=state.skipped)
     return run
 
 
-def fit(run: Run, splits: Splits, *, show_progress: bool = True) -> State:
-    """Train the run's spec on `splits`, from its newest checkpoint where there is one."""
+def _run_to_resume(out: str | Path | None, name: str, **asked: Any) -> Run:
+    """The run in `out`, if it was made from what the command says. What it does not say, the run's spec says."""
+    if out is None:
+        raise UserError("--resume needs the run's folder\nname it with --out")
+    run = open_run(out)
+    if name != run.spec.model or any(asked.values()):
+        chosen = asked["data"] or (None if asked["recipe"] or name != run.spec.model else run.spec.data.name)
+        resolved = registry.open_registry().resolve(name, **{**asked, "data": chosen})
+        refuse_other(run, resolved, recipe=asked["recipe"] is not None)
+    devices.pick(run.spec.train.device)
+    return run
+
+
+def _refuse_empty(splits: Splits, name: str) -> None:
+    for split in ("train", "test"):
+        if not len(getattr(splits, split)):
+            raise UserError(
+                f"the {split} split of '{name}' is empty\n"
+                "add items, or set data.test_fraction and data.validation_fraction so that every split gets some"
+            )
+
+
+def _skipped_note(skipped: Mapping[str, str]) -> list[str]:
+    if not skipped:
+        return []
+    listed = "; ".join(f"{name} ({why})" for name, why in list(skipped.items())[:20])
+    more = f"; {len(skipped) - 20} more, all in status.json" if len(skipped) > 20 else ""
+    return [f"{len(skipped)} items could not be read in training and were skipped: {listed}{more}"]
+
+
+def fit(run: Run, splits: Splits, stop: StopSignal, *, show_progress: bool = True) -> State:
+    """Train the run's spec on `splits`, from its newest checkpoint where there is one.
+
+    Raises:
+        UserError: A loss is not finite, an item cannot be read, or the data is not what the run began with.
+        Preempted: `stop` asked for it; the run is saved.
+    """
     spec, train = run.spec, run.spec.train
-    task = plugins.task_class(spec.task)(spec, splits.info)
+    task_class = plugins.task_class(spec.task)
+    task = task_class(spec, splits.info)
     device = devices.pick(train.device)
     plan = Plan(len(splits.train), train.batch_size, accumulate=train.accumulate, seed=train.seed)
     total = train.steps or train.epochs * plan.updates_per_epoch
     eval_every = train.eval_every or plan.updates_per_epoch
 
     torch.manual_seed(seed_of("weights", train.seed))
-    model = task.build(spec).to(device)
+    model = task_class.build(spec).to(device)
     ema = average(model, train.ema_decay) if train.ema_decay else None
     optimizer = build_optimizer(model, train)
-    state = State()
-    newest, broken = newest_checkpoint(run.checkpoints)
-    if newest is not None:
-        restore(newest, model, optimizer, ema)
-        state = State(**newest.trainer())
-    _forget_after(run, state.step)
+    state, going_on = _restored(run, splits, model, optimizer, ema)
 
     progress = TrainingProgress(total, state.step, math.ceil(total / plan.updates_per_epoch), show=show_progress)
-    for note in [*splits.notes, *broken, *([f"going on from step {state.step}"] if newest else [])]:
+    for note in [*splits.notes, *going_on]:
         progress.note(note)
     trackers = plugins.trackers(spec, run.folder)
     metadata = {"spec": spec.model_dump(mode="json"), "info": dict(splits.info)}
@@ -139,16 +188,18 @@ def fit(run: Run, splits: Splits, *, show_progress: bool = True) -> State:
     def validate(epoch: int) -> None:
         evaluated = ema.module if ema else model
         result = evaluator.predictions(evaluated, task, splits.validation, spec=spec, device=device)
+        state.skipped.update(result.skipped)
+        if not result.records:
+            raise UserError(f"no item of the validation split can be read: {', '.join(list(result.skipped)[:10])}")
         measures = task.measure(result.records)
         values = {"loss": result.loss, **evaluator.score(measures, len(result.records))}
         log("validation", epoch, values)
         progress.evaluated(state.step, epoch, values, measures.primary)
+        sign = 1 if measures.higher_is_better else -1
         value = values[measures.primary]
-        gain = 0.0 if state.best is None else value - state.best["value"]
-        if state.best is None or (gain > 0 if measures.higher_is_better else gain < 0):
+        state.since_best += 1
+        if math.isfinite(value) and (state.best is None or sign * value > sign * state.best["value"]):
             state.best, state.since_best = {"step": state.step, "metric": measures.primary, "value": value}, 0
-        else:
-            state.since_best += 1
 
     def save() -> None:
         trainer = dataclasses.asdict(state)
@@ -168,7 +219,9 @@ def fit(run: Run, splits: Splits, *, show_progress: bool = True) -> State:
         pin=device.type == "cuda",
     )
     window = Window()
-    with StopSignal() as stop, progress:
+    with ExitStack() as closing, progress:
+        for tracker in trackers:
+            closing.callback(tracker.close)
         while state.step < total and (train.patience is None or state.since_best < train.patience):
             asked_at = time.perf_counter()
             update, loaded = next(updates)
@@ -221,10 +274,46 @@ def fit(run: Run, splits: Splits, *, show_progress: bool = True) -> State:
                 save()
             window.pause(time.perf_counter() - paused_at)
             if stop.number and state.step < total:
-                raise Preempted(stop.number, run.folder, state.step)
-    for tracker in trackers:
-        tracker.close()
+                raise Preempted(stop.number, run.folder)
     return state
+
+
+def _restored(
+    run: Run, splits: Splits, model: nn.Module, optimizer: Optimizer, ema: AveragedModel | None
+) -> tuple[State, list[str]]:
+    """The state to go on from, tensors put back, and what the user should know of it.
+
+    Raises:
+        UserError: Every checkpoint is broken, or the data is not what the run began with.
+    """
+    data = {"items": len(splits.train), "sha256": _fingerprint(splits.train)}
+    newest, notes = newest_checkpoint(run.checkpoints)
+    if newest is None:
+        if notes:
+            listed = "".join(f"\n  {note}" for note in notes)
+            raise UserError(f"no checkpoint of '{run.folder}' is whole:{listed}\ntrain anew in another folder")
+        _forget_after(run, 0)
+        return State(data=data), []
+    restore(newest, model, optimizer, ema)
+    state = State(**newest.trainer())
+    if state.data != data:
+        raise UserError(
+            f"the training data of '{run.folder}' changed: it had {state.data['items']} items, now it has "
+            f"{data['items']}{' others' if state.data['items'] == data['items'] else ''}\n"
+            "put the data back as it was, or train in another folder"
+        )
+    if run.spec.plugins != plugins.stamps(run.spec.task):
+        notes.append("the plugin's code changed since the run began; the rest may differ from a run never stopped")
+    discard_after(run.checkpoints, state.step)
+    _forget_after(run, state.step)
+    return state, [*notes, f"going on from step {state.step}"]
+
+
+def _fingerprint(dataset: Dataset) -> str:
+    digest = hashlib.sha256()
+    for index, item_id in enumerate(dataset.ids):
+        digest.update(f"{item_id}\n{dataset.fingerprint(index)}\n".encode())
+    return digest.hexdigest()
 
 
 def _forget_after(run: Run, step: int) -> None:
@@ -233,12 +322,12 @@ def _forget_after(run: Run, step: int) -> None:
     write_atomically(run.metrics_file, "".join(json.dumps(row) + "\n" for row in kept))
 
 
-def _not_finite(run: Run, step: int, loss: float, norm: float, loaded: Sequence[Any]) -> UserError:
+def _not_finite(run: Run, step: int, loss: float, norm: float, loaded: Sequence[Loaded]) -> UserError:
     ids = [item for batch, _ in loaded if batch is not None for item in batch.ids]
     listed = ", ".join(ids[:8]) + (f" and {len(ids) - 8} more" if len(ids) > 8 else "")
     return UserError(
         f"step {step + 1} gave loss {loss:.6g} and gradient norm {norm:.6g}; its update was not made\n"
         f"items of the step: {listed}\n"
-        f"the weights of step {step} are saved in '{run.folder}'; "
-        "look at these items, lower train.lr, or train with --precision fp32"
+        f"the weights of step {step} are saved in '{run.folder}'\n"
+        "look at these items, or train in another folder with a lower train.lr or --precision fp32"
     )

@@ -5,8 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from zoo import doctor
-from zoo.cli import main
+from zoo.cli import doctor, main
 
 CATALOGUE = Path(__file__).parents[2] / "registry.yaml"
 PUBLISHED = {"vit-tiny": 5_717_416, "vit-small": 22_050_664, "vit-base": 86_567_656, "vit-large": 304_326_632}
@@ -110,6 +109,17 @@ def test_doctor_ends_with_0_where_training_works(zoo) -> None:
     found = {each["what"]: each for each in json.loads(out)}
     assert status == 0
     assert {"python", "torch", "torchvision", "timm", "cpu", "plugin vit", "ZOO_MIRROR", "ZOO_CACHE"} <= found.keys()
+
+
+def test_doctor_looks_where_downloads_go(zoo, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("ZOO_CACHE", str(tmp_path / "file" / "cache"))
+    status, out, _ = zoo("doctor", "--json")
+    (found,) = [each for each in json.loads(out) if each["what"] == "ZOO_CACHE"]
+    assert (status, found["status"]) == (0, "note")
+    assert found["found"].endswith(f"'{tmp_path / 'file'}' is no folder that can be written")
+    monkeypatch.setenv("ZOO_CACHE", str(tmp_path / "not" / "yet"))
+    assert not [line for line in zoo("doctor")[1].splitlines() if "ZOO_CACHE" in line and line.startswith("note")]
 
 
 def test_doctor_tells_what_does_not_work_together_from_what_training_needs(

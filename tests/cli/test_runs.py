@@ -65,6 +65,13 @@ def test_eval_writes_beside_the_report_and_prints_one_document(zoo: Callable[...
     assert (trained.folder / "report.json").read_bytes() == before
 
 
+def test_eval_of_all_splits_has_a_name_of_its_own(zoo: Callable[..., Ended], trained: Run) -> None:
+    ended = zoo("eval", trained.folder, "--split", "all", "--json")
+    assert ended.status == 0
+    assert (ended.document["split"], ended.document["n"]) == ("all", 210)
+    assert (trained.folder / "eval-sums-all.json").exists()
+
+
 def test_eval_shows_the_report(zoo: Callable[..., Ended], trained: Run) -> None:
     shown = zoo("eval", trained.folder).out
     assert "tiny on sums, test split, n = 100" in shown
@@ -168,6 +175,16 @@ def test_runs_stand_side_by_side_and_broken_ones_say_why(zoo: Callable[..., Ende
     assert row["steps"] == 12
     assert row["problem"]
     assert "tiny" in zoo("runs", folder).out
+
+
+def test_runs_of_a_live_run_survives_files_that_go(
+    zoo: Callable[..., Ended], trained: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    listed = Path.iterdir
+    monkeypatch.setattr(Path, "iterdir", lambda self: [*listed(self), self / ".status.json.part"])
+    (row,) = zoo("runs", trained.folder, "--json").document
+    assert (row["state"], row["problem"]) == ("done", None)
+    assert row["modified"]
 
 
 def test_picture_files_are_read_as_the_test_split_is(zoo: Callable[..., Ended], tmp_path: Path) -> None:

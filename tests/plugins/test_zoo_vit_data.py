@@ -65,6 +65,21 @@ def test_cmyk_and_palette_and_alpha_are_read(tmp_path: Path) -> None:
     assert read_picture(tmp_path / "clear.png", 3).min() == 255, "what is transparent is white"
 
 
+@pytest.mark.parametrize(("mode", "channels"), [("RGBA", 4), ("LA", 2)])
+def test_opacity_can_be_a_channel(tmp_path: Path, mode: str, channels: int) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (8, 8, channels), dtype=np.uint8)
+    Image.fromarray(pixels, mode).save(tmp_path / "clear.png")
+    assert np.array_equal(read_picture(tmp_path / "clear.png", channels), pixels.transpose(2, 0, 1))
+    Image.new("RGB", (8, 8)).save(tmp_path / "solid.png")
+    assert read_picture(tmp_path / "solid.png", channels)[-1].min() == 255
+
+
+def test_files_have_no_more_than_four_channels(tmp_path: Path) -> None:
+    picture(0).save(tmp_path / "a.png")
+    with pytest.raises(UserError, match=r"a\.png.*1 to 4 channels, not 5; set embed\.channels"):
+        read_picture(tmp_path / "a.png", 5)
+
+
 def test_exif_turns_the_picture(tmp_path: Path) -> None:
     upright = picture(0, 16)
     turned = Image.Exif()
@@ -133,6 +148,7 @@ def test_mnist_is_read_from_the_mirror(tmp_path: Path) -> None:
         )
     source = load_mnist(DataSpec(name="mnist"))
     assert source.splits["train"][2].inputs.tolist() == [[[8, 9], [10, 11]]]
+    assert source.splits["train"][2].inputs.flags.writeable, "the file's bytes are not, of which tensors warn"
     assert source.splits["test"][1].target == 1
     (raw / "t10k-labels-idx1-ubyte").write_bytes(b"\0\0\x08\x01\0\0\0\x02\0")
     with pytest.raises(UserError, match="cut short"):
@@ -178,6 +194,15 @@ def test_a_folder_is_read_by_class_and_by_split(tmp_path: Path) -> None:
     assert {name: len(part) for name, part in parts.items()} == {"test": 6, "train": 12, "validation": 4}
 
 
+def test_a_class_may_be_called_train(tmp_path: Path) -> None:
+    source = read_source(DataSpec(name=str(folder(tmp_path / "traffic", classes=("car", "plane", "train")))))
+    assert source.info["classes"] == ["car", "plane", "train"]
+    assert len(source.splits["train"]) == 18
+    folder(tmp_path / "unpacked" / "train")
+    (tmp_path / "unpacked" / "devkit").mkdir()
+    assert read_source(DataSpec(name=str(tmp_path / "unpacked"))).info["classes"] == ["cat", "dog"]
+
+
 def test_folders_that_cannot_be_used_say_why(tmp_path: Path) -> None:
     def refuse(data: Path, match: str) -> None:
         with pytest.raises(UserError, match=match):
@@ -195,6 +220,9 @@ def test_folders_that_cannot_be_used_say_why(tmp_path: Path) -> None:
     folder(tmp_path / "strange" / "train")
     folder(tmp_path / "strange" / "test", classes=("cat", "cow"))
     refuse(tmp_path / "strange", "classes that train has not: cow")
+    for name in ("train", "val", "valid"):
+        folder(tmp_path / "twice" / name)
+    refuse(tmp_path / "twice", "both 'val' and 'valid'")
 
 
 def test_evaluation_follows_the_models_class_order_and_refuses_strangers(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from zoo.core import Model
 from zoo.registry import open_registry
 from zoo.specs import CoreSpec, DataSpec, RunSpec, TrainSpec
-from zoo_vit.model import PictureEmbed, grid_sinusoids
+from zoo_vit.model import PictureEmbed, PictureHead, grid_sinusoids
 from zoo_vit.spec import EmbedSpec, cost
 from zoo_vit.task import ImageClassification
 
@@ -153,6 +153,18 @@ def test_sinusoids_tell_rows_from_columns() -> None:
 def test_another_number_of_channels_is_refused() -> None:
     with pytest.raises(ValueError, match="1 channels, but the model reads 3"):
         PictureEmbed(16, 32)(torch.zeros(1, 1, 32, 32))
+
+
+@pytest.mark.parametrize("pool", ["cls", "mean", "seq"])
+def test_readout_weights_say_what_is_pooled(pool: str) -> None:
+    torch.manual_seed(0)
+    head, x = PictureHead(8, 8, pool=pool, num_prefix=2), torch.randn(3, 6, 8)
+    torch.nn.init.eye_(head.classifier.weight)
+    if head.score is not None:
+        torch.nn.init.normal_(head.score.weight)
+    weights = head.readout_weights(x)
+    torch.testing.assert_close(weights.sum(1), torch.ones(3))
+    torch.testing.assert_close((weights[..., None] * x).sum(1), head(x))
 
 
 def test_the_first_prediction_is_uniform() -> None:

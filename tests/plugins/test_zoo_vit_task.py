@@ -14,9 +14,10 @@ from zoo.contract import Checkable, Drawable, Item
 from zoo.core import Output
 from zoo.core.pack import DENSE
 from zoo.data.seeding import item_rng
+from zoo.errors import UserError
 from zoo.specs import CoreSpec, DataSpec, RunSpec, TrainSpec
 from zoo_vit.augment import warp
-from zoo_vit.spec import AugmentSpec
+from zoo_vit.spec import AugmentSpec, cost
 from zoo_vit.task import ImageClassification
 
 CLASSES = ["ant", "bee", "cat", "dog"]
@@ -206,9 +207,46 @@ def test_draws_heat_where_the_relevance_is() -> None:
     figure, axes = plt.subplots()
     made.draw(axes, items(1)[0], np.array([0.0, 0.0, 1.0, 0.0]))
     heat = axes.images[-1]
-    assert np.asarray(heat.get_array()).tolist() == [[0, 0], [1, 0]]
-    assert heat.get_extent() == [0, 16, 16, 0] or tuple(heat.get_extent()) == (0, 16, 16, 0)
+    assert (np.asarray(heat.get_array())[..., 3] > 0).tolist() == [[False, False], [True, False]]
+    assert tuple(heat.get_extent()) == (0, 16, 16, 0)
     plt.close(figure)
+
+
+@pytest.mark.parametrize("channels", [1, 2, 4])
+def test_draws_pictures_of_any_channels(channels: int) -> None:
+    made = task(channels=channels)
+    figure, axes = plt.subplots()
+    made.draw(axes, items(1, channels)[0], np.ones(4))
+    assert np.asarray(axes.images[0].get_array()).shape == ((16, 16, 3) if channels == 4 else (16, 16))
+    plt.close(figure)
+
+
+# ---------------------------------------------------------------- what does not fit
+
+
+@pytest.mark.parametrize(
+    ("core", "embed", "augment", "match"),
+    [
+        ({"cross_attention": True}, {}, {}, "core.cross_attention: .*leave it off"),
+        ({"causal": True}, {}, {}, "core.causal: the class token .* head.pool=mean"),
+        ({"dim": 30}, {"position": "sinusoidal"}, {}, "core.dim 30 does not divide by 4"),
+        ({}, {"channels": 4}, {"color_jitter": 0.1}, "embed.channels 4"),
+    ],
+)
+def test_a_core_that_makes_no_sense_for_pictures_is_refused_before_anything_is_made(
+    core: dict[str, Any], embed: dict[str, Any], augment: dict[str, Any], match: str
+) -> None:
+    plain = run_spec(augment)
+    changed = {"core": CoreSpec(**{"dim": 24, "depth": 1, "num_heads": 2, **core}), "embed": {**plain.embed, **embed}}
+    spec = plain.model_copy(update=changed)
+    for refuse in (ImageClassification.datasets, ImageClassification.build, cost):
+        with pytest.raises(UserError, match=match):
+            refuse(spec)
+
+
+def test_a_causal_core_can_pool_its_patches() -> None:
+    core = CoreSpec(dim=24, depth=1, num_heads=2, causal=True)
+    ImageClassification.build(run_spec().model_copy(update={"core": core, "head": {"num_classes": 4, "pool": "mean"}}))
 
 
 def test_inputs_are_files_and_folders(tmp_path: Path) -> None:

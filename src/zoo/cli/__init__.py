@@ -9,7 +9,7 @@ os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
 
 import typer
 
-from zoo.cli import catalogue, data, plugins, runs, train
+from zoo.cli import catalogue, data, doctor, plugins, runs, train
 from zoo.errors import UserError
 
 app = typer.Typer(
@@ -17,6 +17,7 @@ app = typer.Typer(
     help="A model zoo in which one attention core serves every modality.",
     no_args_is_help=True,
     add_completion=False,
+    rich_markup_mode=None,  # help by rich takes as long as all of ours
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
@@ -27,7 +28,7 @@ app.command("eval")(runs.evaluate)
 app.command("predict")(runs.predict)
 app.command("explain")(runs.explain)
 app.command("runs")(runs.compare)
-app.command("doctor")(catalogue.doctor)
+app.command("doctor")(doctor.doctor)
 app.add_typer(data.app, name="data")
 app.add_typer(catalogue.registry_app, name="registry")
 app.add_typer(plugins.app, name="plugins")

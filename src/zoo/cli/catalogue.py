@@ -1,4 +1,4 @@
-"""Commands on what there is: ``zoo list``, ``zoo show``, ``zoo registry`` and ``zoo doctor``."""
+"""Commands on what there is: ``zoo list``, ``zoo show`` and ``zoo registry``."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from zoo.cli.output import note, print_json, print_table
 from zoo.errors import UserError
 
 if TYPE_CHECKING:
-    from zoo.cost import Cost
     from zoo.registry import Registry
     from zoo.specs import Measured, RunSpec
 
@@ -119,27 +118,6 @@ def schema() -> None:
     print_json(json_schema())
 
 
-def doctor(json: Json = False) -> None:
-    """Say what is installed, what is missing or does not work together, and how to mend it.
-
-    Example: zoo doctor --json
-    """
-    from dataclasses import asdict
-
-    from zoo.doctor import examine, is_fit
-
-    findings = examine()
-    if json:
-        print_json([asdict(finding) for finding in findings])
-    else:
-        print_table(
-            ("", "what", "found", "remedy"), [(each.status, each.what, each.found, each.remedy) for each in findings]
-        )
-    if not is_fit(findings):
-        note("training does not work here until what is marked 'broken' is mended")
-        raise typer.Exit(1)
-
-
 def _listed(known: Registry, name: str) -> dict[str, Any]:
     """A row. A model that its task refuses is listed too, with no parameters."""
     measured = known.measured(name)
@@ -168,10 +146,9 @@ def _costs(spec: RunSpec) -> dict[str, int | None]:
     from zoo import plugins
     from zoo.cost import training_memory_bytes
 
-    formula = plugins.task_part(spec.task, "cost")
-    if formula is None:
+    cost = plugins.cost(spec)
+    if cost is None:
         return {"parameters": None, "flops": None, "training_memory_bytes": None}
-    cost: Cost = formula(spec)
     return {
         "parameters": cost.parameters,
         "flops": cost.flops,
@@ -180,7 +157,7 @@ def _costs(spec: RunSpec) -> dict[str, int | None]:
 
 
 def _print_model(document: dict[str, Any]) -> None:
-    from zoo.resolution import ROOMS, leaves
+    from zoo.registry.resolution import ROOMS, leaves
 
     spec, data, recipe = document["spec"], document["data"], document["recipe"]
     facts: list[tuple[str, str]] = []

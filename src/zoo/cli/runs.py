@@ -3,6 +3,7 @@
 import re
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -33,7 +34,7 @@ def evaluate(
     data: Annotated[
         str | None, typer.Option(help="A dataset's name, a folder or a file; the run's own when not given.")
     ] = None,
-    split: Annotated[str, typer.Option(help="train, validation or test.")] = "test",
+    split: Annotated[str, typer.Option(help="train, validation, test, or all of them together.")] = "test",
     on_error: Annotated[
         OnError | None, typer.Option(help="What unreadable items do; as in training when not given.")
     ] = None,
@@ -43,12 +44,13 @@ def evaluate(
     """Evaluate a run's best checkpoint, with intervals, tables and pictures.
 
     Writes eval-DATA-SPLIT.json, .md and .png into the run folder, over an earlier evaluation of the same name only.
+    Of data without a test split a share is one, drawn by hash; --split all scores every item.
 
-    Example: zoo eval runs/vit-small-20260101-120000 --data my-photos --split test
+    Example: zoo eval runs/vit-small-20260101-120000 --data new-photos --split all
     """
-    from zoo.evaluator import evaluate as examine
+    from zoo import evaluator
 
-    report = examine(run, data, split, on_error=on_error, device=device)
+    report = evaluator.evaluate(run, data, split, on_error=on_error, device=device)
     if json:
         print_json(report.document())
     else:
@@ -118,15 +120,17 @@ def explain(
     from zoo import device as devices
     from zoo.data.loader import Skipped
     from zoo.explain import draw_single, drawable, explain_dataset
+    from zoo.files import write_atomically
     from zoo.report import picture
     from zoo.run import open_run
 
     opened = open_run(run)
-    task = opened.load_task()
+    checkpoint = opened.checkpoint()
+    task = opened.load_task(checkpoint)
     drawable(task)
     dataset = task.inputs(_sources(inputs))
     paths = _picture_paths(dataset.ids, method, out)
-    model = opened.load_model().to(devices.pick(device or opened.spec.train.device))
+    model = opened.load_model(checkpoint).to(devices.pick(device or opened.spec.train.device))
     heading = f"{method} of layer {layer}" if layer else f"{method}, last layer"
     num_failed = 0
     found = explain_dataset(model, task, dataset, method=method, layer=layer)
@@ -136,7 +140,7 @@ def explain(
             num_failed += 1
             continue
         try:
-            path.write_bytes(picture(partial(draw_single, task=task, explanation=each, note=heading)))
+            write_atomically(path, picture(partial(draw_single, task=task, explanation=each, note=heading)))
         except OSError as error:
             raise UserError(f"cannot write '{path}': {error.strerror}\nname another place with --out") from error
         print(path)
@@ -171,8 +175,9 @@ def _overview(folder: Path) -> dict[str, Any]:
 
     columns = "run model data state steps metric value low high seconds modified problem"
     row: dict[str, Any] = dict.fromkeys(columns.split())
-    row |= {"run": folder.name, "modified": f"{datetime.fromtimestamp(_modified(folder)):%Y-%m-%d %H:%M}"}
+    row["run"] = folder.name
     try:
+        row["modified"] = f"{datetime.fromtimestamp(_modified(folder)):%Y-%m-%d %H:%M}"
         run = open_run(folder)
         row |= {"model": run.spec.model, "data": run.spec.data.name}
         row |= {"state": run.status().get("state"), "problem": run.status().get("why")}
@@ -196,7 +201,11 @@ def _seconds(trained: Sequence[dict[str, Any]], items_per_step: int) -> float:
 
 
 def _modified(folder: Path) -> float:
-    return max(path.stat().st_mtime for path in [folder, *folder.iterdir()])
+    times = [folder.stat().st_mtime]
+    for path in folder.iterdir():
+        with suppress(FileNotFoundError):  # a live run's unfinished files come and go
+            times.append(path.lstat().st_mtime)
+    return max(times)
 
 
 def _sources(inputs: Sequence[str]) -> list[str]:

@@ -50,6 +50,6 @@ def train(
         note(f"{stopped}\ngo on with: zoo train {name} --out {stopped.folder} --resume")
         sys.exit(128 + stopped.number)
     report = run.report()
-    assert report is not None, "a finished run has its report"
+    assert report is not None, "a training ends with its report"
     report.print()
     print(f"run folder: {run.folder}")

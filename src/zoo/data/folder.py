@@ -59,7 +59,8 @@ def read_class_folders(root: Path, suffixes: Collection[str]) -> Source:
     Classes are the folders' names, sorted; those of train where there are splits.
 
     Raises:
-        UserError: The folder is missing or empty, or a class in it has no files, or splits disagree on their classes.
+        UserError: The folder is missing or empty, a class in it has no files, two folders are one split, or splits
+            disagree on their classes.
     """
     if not root.is_dir():
         raise UserError(f"there is no folder '{root}'; give the path of a folder of class folders, root/class/*")
@@ -81,12 +82,31 @@ def read_class_folders(root: Path, suffixes: Collection[str]) -> Source:
 
 
 def split_folders(root: Path) -> dict[str, Path]:
-    """The folder of each split; all of `root` as train where it has no folders named like splits."""
-    folders = {child.name: child for child in sorted(root.iterdir()) if child.is_dir()}
-    splits = {SPLIT_FOLDERS[name]: folder for name, folder in folders.items() if name in SPLIT_FOLDERS}
-    if "train" in splits or (splits and all(name in SPLIT_FOLDERS for name in folders if not name.startswith("."))):
-        return splits
-    return {"train": root}
+    """The folder of each split; all of `root` as train where it has none.
+
+    Folders are splits where all are named so. Beside others, `train` is one where it holds folders itself: else it
+    is a class, such as that of car, plane and train.
+
+    Raises:
+        UserError: Two folders are one split.
+    """
+    folders = _subfolders(root)
+    named = [folder for folder in folders if folder.name in SPLIT_FOLDERS]
+    if len(named) < len(folders):
+        named = [folder for folder in named if _subfolders(folder)]
+        if "train" not in [folder.name for folder in named]:
+            return {"train": root}
+    splits: dict[str, Path] = {}
+    for folder in named:
+        other = splits.setdefault(SPLIT_FOLDERS[folder.name], folder)
+        if other != folder:
+            raise UserError(f"'{root}' has both '{other.name}' and '{folder.name}' for one split; make them one folder")
+    return splits or {"train": root}
+
+
+def _subfolders(folder: Path) -> list[Path]:
+    """Sorted; hidden ones are passed over."""
+    return [child for child in sorted(folder.iterdir()) if child.is_dir() and not child.name.startswith(".")]
 
 
 def class_files(folder: Path, suffixes: Collection[str]) -> dict[str, list[Path]]:
@@ -95,11 +115,7 @@ def class_files(folder: Path, suffixes: Collection[str]) -> dict[str, list[Path]
     Raises:
         UserError: There is no class folder, or one without files.
     """
-    classes = {
-        child.name: sorted(walk(child, suffixes))
-        for child in sorted(folder.iterdir())
-        if child.is_dir() and not child.name.startswith(".")
-    }
+    classes = {child.name: sorted(walk(child, suffixes)) for child in _subfolders(folder)}
     kinds = " ".join(suffixes)
     if not classes:
         loose = sum(1 for _ in walk(folder, suffixes))

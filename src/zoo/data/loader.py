@@ -15,8 +15,12 @@ from zoo.data.sampler import Update
 from zoo.data.seeding import item_rng
 from zoo.errors import UserError
 
-Key = tuple[int | None, int]
-"""(epoch, position); the epoch is None when evaluating."""
+
+class Key(NamedTuple):
+    """Which item, and in which epoch; None when evaluating."""
+
+    epoch: int | None
+    position: int
 
 
 class Skipped(NamedTuple):
@@ -68,7 +72,7 @@ def _quiet_worker(_: int) -> None:
 
 
 def _load(
-    task: Task, dataset: Dataset, keys: Iterable[list[Key]], *, seed: int, on_error: str, workers: int, pin: bool
+    task: Task, dataset: Dataset, keys: Iterable[Sequence[Key]], *, seed: int, on_error: str, workers: int, pin: bool
 ) -> Iterator[Loaded]:
     loader: DataLoader[Any] = DataLoader(
         _Samples(task, dataset, seed),
@@ -96,7 +100,7 @@ def training_batches(
 ) -> Iterator[tuple[Update, list[Loaded]]]:
     """Each update with its loaded micro-batches."""
     ahead, here = itertools.tee(updates)
-    keys = ([(update.epoch, i) for i in batch] for update in ahead for batch in update.micro_batches)
+    keys = ([Key(update.epoch, i) for i in batch] for update in ahead for batch in update.micro_batches)
     loaded = _load(task, dataset, keys, seed=seed, on_error=on_error, workers=workers, pin=pin)
     for update in here:
         yield update, [next(loaded) for _ in update.micro_batches]
@@ -107,7 +111,7 @@ def evaluation_batches(
 ) -> Iterator[Loaded]:
     """The whole dataset once, in order, without augmentation."""
     keys = [
-        [(None, i) for i in range(start, min(start + batch_size, len(dataset)))]
+        [Key(None, i) for i in range(start, min(start + batch_size, len(dataset)))]
         for start in range(0, len(dataset), batch_size)
     ]
     return _load(task, dataset, keys, seed=0, on_error=on_error, workers=workers, pin=pin)

@@ -1,6 +1,6 @@
 """The plugin door: tasks, models, datasets and trackers, from whoever brings them.
 
-Read on in `discovery` (who is there), `loading` (who is good), `session` (what a notebook brings), `lookup` (what is
+Read on in `discovery` (who is there), `loading` (who is good), `session` (what a notebook brought), `lookup` (what is
 asked), `scaffold` (a new one). All torch-free: manifests are imported at the first question, and what they name,
 ``"package.module:Name"``, when it is used.
 """
@@ -8,7 +8,9 @@ asked), `scaffold` (a new one). All torch-free: manifests are imported at the fi
 from zoo.plugins.loading import Status
 from zoo.plugins.lookup import (
     PluginRow,
+    blaming,
     catalogues,
+    cost,
     dataset_loader,
     require,
     reset,
@@ -22,15 +24,16 @@ from zoo.plugins.lookup import (
     tasks,
     trackers,
 )
-from zoo.plugins.session import SESSION, register, registered
+from zoo.plugins.session import SESSION, registered
 
 __all__ = [
     "SESSION",
     "PluginRow",
     "Status",
+    "blaming",
     "catalogues",
+    "cost",
     "dataset_loader",
-    "register",
     "registered",
     "require",
     "reset",

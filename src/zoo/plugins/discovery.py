@@ -18,7 +18,7 @@ from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass, replace
 from functools import cache
 from hashlib import sha256
-from importlib.metadata import Distribution, entry_points
+from importlib.metadata import Distribution, distributions
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -27,6 +27,7 @@ from zoo.errors import UserError
 GROUP = "zoo"
 OURS = "attention-zoo"
 THIRD_PARTY = "third-party"
+UNKNOWN = "unknown"
 
 _REFERENCE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*(:[A-Za-z_]\w*(\.[A-Za-z_]\w*)*)?")
 _LONGEST_REASON = 300
@@ -164,20 +165,37 @@ def _canonical(name: str) -> str:
 
 
 def _installed() -> Iterator[Found]:
-    for entry in entry_points(group=GROUP):
-        reference = re.sub(r"\s*(:)\s*|\s*\[.*\]$", r"\1", entry.value.strip())
-        yield Found(entry.name, reference, *_identity(entry.dist))
+    """The entry points of every distribution that has some for us; what one of them breaks is a row of its own."""
+    seen: set[str] = set()
+    for distribution in distributions():
+        try:
+            if f"[{GROUP}]" not in (distribution.read_text("entry_points.txt") or ""):
+                continue
+            entries = list(distribution.entry_points.select(group=GROUP))
+            trouble = ""
+        except Exception as error:
+            entries, trouble = [], f"its entry_points.txt cannot be read: {_one_line(error, '')}"
+        name, version = _identity(distribution)
+        if name != UNKNOWN and _canonical(name) in seen:
+            continue  # found again through another folder of sys.path
+        seen.add(_canonical(name))
+        if trouble:
+            yield Found(name, "", name, version, trouble=trouble)
+        for entry in entries:
+            reference = re.sub(r"\s*(:)\s*|\s*\[.*\]$", r"\1", entry.value.strip())
+            yield Found(entry.name, reference, name, version)
 
 
-def _identity(distribution: Distribution | None) -> tuple[str, str | None]:
+def _identity(distribution: Distribution) -> tuple[str, str | None]:
     try:
-        assert distribution is not None
-        return str(distribution.metadata["Name"] or "unknown"), distribution.version
+        return str(distribution.metadata["Name"] or UNKNOWN), distribution.version
     except Exception:  # no METADATA, or none that can be read; its plugin may work all the same
-        return "unknown", None
+        return UNKNOWN, None
 
 
 def _trouble(found: Found, before: list[Found]) -> str:
+    if found.trouble:
+        return found.trouble
     for other in before:
         if other.name == found.name and not other.blocked:
             return (

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
+from pydantic import BaseModel
+
+from zoo.catalogue import load
 from zoo.contract import Source, Task, TaskEntry, Tracker
+from zoo.cost import Cost
 from zoo.errors import UserError, unknown
 from zoo.plugins import loading, session
 from zoo.plugins.discovery import Found, PluginError, catalogue_path, environment, find, isolated, source_hash
@@ -19,7 +23,7 @@ from zoo.specs import DataSpec, PluginStamp
 if TYPE_CHECKING:
     from zoo.specs import RunSpec
 
-Part = Literal["embed", "head", "augment", "cost"]
+Part = Literal["embed", "head", "augment"]
 _SESSION = Found(SESSION, "zoo.register")
 
 
@@ -91,14 +95,42 @@ def task_class(name: str) -> type[Task]:
     return cast("type[Task]", _object(task_entry(name).task, _owner_of_task(name)))
 
 
-def task_part(name: str, part: Part) -> Any:
-    """A task's spec class or its cost formula; None where it has none.
+def task_part(name: str, part: Part) -> type[BaseModel] | None:
+    """A task's spec class; None where it has none.
 
     Raises:
-        UserError: As in `task_class`.
+        UserError: As in `task_class`, or the reference leads to something else.
     """
     reference = getattr(task_entry(name), part)
-    return None if reference is None else _object(reference, _owner_of_task(name))
+    if reference is None:
+        return None
+    found, owner = _object(reference, _owner_of_task(name)), _owner_of_task(name)
+    if not (isinstance(found, type) and issubclass(found, BaseModel)):
+        said = f"plugin {owner} failed: task '{name}': {part} is {reference}, which is no pydantic model"
+        raise UserError(f"{said}\n{_remedy(owner)}")
+    return found
+
+
+def cost(spec: RunSpec) -> Cost | None:
+    """What a model costs, by its task's formula; None where it has none.
+
+    Raises:
+        UserError: As in `task_class`, or the formula fails.
+    """
+    reference, owner = task_entry(spec.task).cost, _owner_of_task(spec.task)
+    if reference is None:
+        return None
+    formula = _object(reference, owner)
+    with _blaming(owner):
+        found = formula(spec)
+        if not isinstance(found, Cost):
+            raise TypeError(f"the cost formula of task '{spec.task}' gave {found!r}, not a zoo.cost.Cost")
+    return found
+
+
+def blaming(task: str) -> AbstractContextManager[None]:
+    """Run code of a task's plugin: what it prints goes to stderr, what it raises is an error that names the plugin."""
+    return _blaming(_owner_of_task(task))
 
 
 def task_entry(name: str) -> TaskEntry:
@@ -146,22 +178,27 @@ def require(modules: Iterable[str]) -> None:
 
 
 def trackers(spec: RunSpec, folder: Path) -> list[Tracker]:
-    """The trackers that `spec.train.trackers` names.
+    """The trackers that `spec.train.trackers` names, this session's own first.
 
     Raises:
         UserError: No plugin answers to a name, or one that does cannot start.
     """
+    own = session.current().trackers
     hooks = {each.found: each.hooks.zoo_tracker for each in plugins() if each.hooks is not None}
     hooks = {found: hook for found, hook in hooks.items() if hook.get_hookimpls()}
     made: list[Tracker] = []
     for name in spec.train.trackers:
+        if name in own:
+            made.append(own[name](spec, folder))
+            continue
         alone = spec.model_copy(update={"train": spec.train.model_copy(update={"trackers": (name,)})})
         before = len(made)
         for found, hook in hooks.items():
             with _blaming(found):
                 made += hook(spec=alone, folder=folder)
         if len(made) == before:
-            raise _missing("tracker", name, [each.name for each in hooks], "run 'zoo plugins list' to see every plugin")
+            known = [*own, *(each.name for each in hooks)]
+            raise _missing("tracker", name, known, "run 'zoo plugins list' to see every plugin")
     return made
 
 
@@ -213,7 +250,7 @@ def _blaming(found: Found) -> Generator[None]:
         raise UserError(f"plugin {found} failed: {error}\n{_remedy(found, error.__cause__)}") from error
 
 
-def _remedy(found: Found, cause: BaseException | None) -> str:
+def _remedy(found: Found, cause: BaseException | None = None) -> str:
     if isinstance(cause, ModuleNotFoundError) and cause.name and cause.name.partition(".")[0] != found.package:
         return f"install what it needs: pip install {cause.name.partition('.')[0]}"
     return f"mend or reinstall {found.distribution or found.module}; 'zoo plugins check {found.name}' says more"
@@ -237,19 +274,13 @@ def _missing(kind: str, name: str, known: Iterable[str], remedy: str) -> UserErr
 
 def _brings(plugin: Plugin, kind: str) -> set[str]:
     """What a plugin that is not loaded would bring: by its manifest where it has one, else by its catalogue."""
-    import yaml
-
     names: set[str] = {plugin.found.name} if kind == "tracker" else set()
     if plugin.manifest is not None:
         names |= set(plugin.manifest.datasets) if kind == "dataset" else {each.name for each in plugin.manifest.tasks}
     path = catalogue_path(plugin.found.module) if plugin.found.reference else None
     if path is None:
         return names
-    try:
-        catalogue: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
-        if kind == "dataset":
-            return names | set(catalogue.get("datasets", {}))
-        entries = [entry for section in ("models", "datasets") for entry in catalogue.get(section, {}).values()]
-        return names | {entry["task"] for entry in entries}
-    except (OSError, ValueError, yaml.YAMLError, AttributeError, KeyError, TypeError):
-        return names  # it is broken anyhow, and the registry says how
+    catalogue = load(path).catalogue
+    if kind == "dataset":
+        return names | set(catalogue.datasets)
+    return names | {each.task for each in (*catalogue.models.values(), *catalogue.datasets.values())}

@@ -22,8 +22,8 @@ def catalogue(plugin: str) -> None:
     paths = [path for name, path in plugins.catalogues() if name == plugin]
     broken = [str(problem) for path in paths for problem in registry.check(path)]
     assert not broken, "; ".join(broken)
-    for name, model in opened.models.items():
-        if model.task in row.tasks or opened.origin("models", name) == plugin:
+    for name in opened.models:
+        if opened.owner(name) == plugin:
             opened.own(name)
             for recipe in opened.recipes_of(name):
                 opened.resolve(name, recipe=recipe)
@@ -40,9 +40,10 @@ def light(plugin: str) -> None:
     if plugin == plugins.SESSION:
         raise SkipTest("a session has no package")
     program = (
-        "import sys; from zoo import plugins, registry; registry.open_registry(); row = plugins.row(sys.argv[1])\n"
-        "for task in row.tasks:\n"
-        "    for part in ('embed', 'head', 'augment', 'cost'): plugins.task_part(task, part)\n"
+        "import sys; from zoo import plugins, registry\n"
+        "known, row = registry.open_registry(), plugins.row(sys.argv[1])\n"
+        "for name in known.models:\n"
+        "    if known.owner(name) == row.name: plugins.cost(known.own(name).spec)\n"
         "print('imported:', *(name for name in sys.argv[2:] if name in sys.modules))"
     )
     path = {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}

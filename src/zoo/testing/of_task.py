@@ -29,10 +29,11 @@ OVERFIT_STEPS = 300
 
 def formula(task: str) -> None:
     """The cost formula counts as many parameters as the model has."""
-    formula, subject = plugins.task_part(task, "cost"), subject_of(task)
-    if formula is None:
+    subject = subject_of(task)
+    cost = plugins.cost(subject.spec)
+    if cost is None:
         raise SkipTest("the task has no formula; 'zoo show' says so")
-    counted, built = formula(subject.spec).parameters, sum(p.numel() for p in subject.model().parameters())
+    counted, built = cost.parameters, sum(p.numel() for p in subject.model().parameters())
     assert counted == built, f"the formula says {counted:,} parameters, {subject.model_name} has {built:,}"
 
 

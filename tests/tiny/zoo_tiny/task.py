@@ -19,8 +19,8 @@ from zoo.specs import DataSpec, RunSpec
 class Numbers:
     lengths = None
 
-    def __init__(self, name: str, size: int, seed: int) -> None:
-        self.values = np.random.default_rng(seed).normal(size=(size, 4)).astype(np.float32)
+    def __init__(self, name: str, size: int, seed: int, shift: float = 0.0) -> None:
+        self.values = np.random.default_rng(seed).normal(shift, size=(size, 4)).astype(np.float32)
         self.ids = [f"{name}/{i}" for i in range(size)]
 
     def __len__(self) -> int:

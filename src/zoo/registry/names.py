@@ -1,4 +1,4 @@
-"""The registry: every model, recipe and dataset by name, ours and the plugins', and the spec that a command means.
+"""Every model, recipe and dataset by name, ours and the plugins', and the spec that a command means.
 
 A broken catalogue never breaks another: its problems are kept and raised only for who asks for what they spoil.
 """
@@ -14,31 +14,25 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal
 
-import yaml
-
 from zoo import plugins
-from zoo.catalogue import BOOL, FLOAT, INT, NULL, Document, Loaded, Problem, load, raise_problems, read, validate
-from zoo.errors import UserError, did_you_mean, unknown
-from zoo.resolution import (
+from zoo.catalogue import Document, Loaded, Problem, load, raise_problems
+from zoo.errors import UserError, unknown
+from zoo.registry.resolution import (
     ROOMS,
     Layer,
     Resolved,
-    assemble,
     has_place,
     nested,
-    part,
     read_settings,
     refuse_contradictions,
     resolve,
-    settle,
 )
-from zoo.specs import DatasetSpec, Measured, ModelSpec, RecipeSpec, RunSpec, Spec
-from zoo.wording import Keys
-
-__all__ = ["Registry", "Resolved", "check", "list_models", "open_registry", "read_run_spec", "settle", "write_run_spec"]
+from zoo.specs import DatasetSpec, Measured, ModelSpec, RecipeSpec, Spec
 
 Kind = Literal["models", "recipes", "datasets"]
 KINDS: tuple[Kind, ...] = ("models", "recipes", "datasets")
+BUILT_IN = "zoo"
+"""The name that our own catalogue goes by among those of plugins."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +61,14 @@ class Registry:
         """The plugin whose catalogue has the entry; ``zoo`` for the built-in one."""
         self.find(kind, name)
         return self.origins[kind, name].plugin
+
+    def owner(self, model: str) -> str:
+        """The plugin that a model belongs to: its catalogue's; of our own catalogue, the one that brings its task."""
+        plugin = self.origin("models", model)
+        if plugin != BUILT_IN:
+            return plugin
+        task = self.models[model].task
+        return next((row.name for row in plugins.rows() if task in row.tasks and row.status == "loaded"), plugin)
 
     def find(self, kind: Kind, name: str) -> Any:
         """An entry.
@@ -140,9 +142,9 @@ class Registry:
         return default.data.name if default else None
 
     def measured(self, name: str) -> tuple[str, Measured] | None:
-        """A model's measured result and its data: on the default data, if there is one."""
+        """A model's best measured result and its data; of equal ones that of the default recipe."""
         results = [(each.data.name, each.measured) for each in self.recipes_of(name).values() if each.measured]
-        return results[0] if results else None
+        return max(results, key=lambda result: result[1].value, default=None)
 
     def layers(self, model: str, recipe: str | None, data: str | None, task: str) -> list[Layer]:
         """What the catalogues say, lowest first: the model, the recipe, what a known dataset decides."""
@@ -204,7 +206,7 @@ def list_models(pattern: str = "*", *, task: str | None = None, plugin: str | No
 
     Args:
         pattern: A part of the name, or a pattern such as ``vit-*``.
-        plugin: Whose models; a built-in model is the plugin's that brings its task.
+        plugin: Whose models; one of our own catalogue is the plugin's that brings its task.
 
     Raises:
         UserError: There is no such task or plugin.
@@ -212,28 +214,27 @@ def list_models(pattern: str = "*", *, task: str | None = None, plugin: str | No
     registry, wanted = open_registry(), pattern if set(pattern) & set("*?[") else f"*{pattern}*"
     if task is not None:
         plugins.task_entry(task)
-    brought = plugins.row(plugin).tasks if plugin else ()
+    whose = plugins.row(plugin).name if plugin else None
     return [
         name
         for name, model in registry.models.items()
-        if fnmatchcase(name, wanted)
-        and task in {None, model.task}
-        and (plugin is None or registry.origin("models", name) == plugin or model.task in brought)
+        if fnmatchcase(name, wanted) and task in {None, model.task} and whose in {None, registry.owner(name)}
     ]
 
 
 def open_registry() -> Registry:
     """Our catalogue, then the plugins', then what this session registered; read again only when they change."""
-    return _open(tuple((plugin, path, path.stat().st_mtime_ns) for plugin, path in _files()), plugins.revision())
+    return _open(tuple((plugin, path, path.stat().st_mtime_ns) for plugin, path in files()), plugins.revision())
 
 
-def _files() -> list[tuple[str, Path]]:
-    return [("zoo", built_in_catalogue()), *plugins.catalogues()]
+def files() -> list[tuple[str, Path]]:
+    """Every catalogue that is a file, with its plugin; of equal names in them the first counts."""
+    return [(BUILT_IN, built_in_catalogue()), *plugins.catalogues()]
 
 
 def built_in_catalogue() -> Path:
     """Beside `pyproject.toml` in a checkout, whose installed copy may be stale; else in the package."""
-    package = Path(__file__).parent
+    package = Path(__file__).parents[1]
     checkout = package.parents[1]
     return (checkout if (checkout / "pyproject.toml").is_file() else package) / "registry.yaml"
 
@@ -262,99 +263,3 @@ def gather(catalogues: Iterable[tuple[str, Loaded]]) -> Registry:
                     origins[kind, name] = Origin(plugin, loaded.document)
     models, recipes, datasets = (MappingProxyType(entries[kind]) for kind in KINDS)
     return Registry(models, recipes, datasets, tuple(problems), origins)
-
-
-# ---------------------------------------------------------------- checking
-
-
-def check(path: Path) -> list[Problem]:
-    """All that is wrong with a catalogue: its form, its values, its names and what its tasks say of its options."""
-    own = load(path)
-    if any(len(problem.keys) < 2 for problem in own.problems):
-        return list(own.problems)
-    others = [(plugin, load(other)) for plugin, other in _files() if other.resolve() != path.resolve()]
-    together = gather([*others, (plugins.SESSION, plugins.registered()), ("", own)])
-    problems = {problem for problem in together.problems if problem.file == str(path)}
-    for (kind, name), origin in together.origins.items():
-        if origin.document is own.document:
-            problems |= set(_check_entry(together, kind, name))
-    return sorted(problems)
-
-
-def _check_entry(registry: Registry, kind: Kind, name: str) -> list[Problem]:
-    entry, document = registry.find(kind, name), registry.origins[kind, name].document
-    problems = _check_names(registry, kind, name)
-    owner = registry.models.get(name.partition("/")[0]) if kind == "recipes" else entry
-    if owner is None:
-        return problems
-    try:
-        part(owner.task, "embed")
-    except UserError as error:
-        said = str(error).partition("\n")[0]
-        return problems if kind == "recipes" else [*problems, document.problem((kind, name, "task"), said)]
-    if kind == "datasets":
-        lost = [key for key in entry.settings if not has_place(owner.task, key)]
-        told = {key: f"task '{owner.task}' has no setting '{key}'" for key in lost}
-        return [document.problem((kind, name, "settings", key), message, at_key=True) for key, message in told.items()]
-    recipe, data = (name, entry.data.name) if kind == "recipes" else (None, None)
-    rooms = [room for room in ROOMS if recipe or room != "data"]
-    _, found = assemble(owner.task, registry.layers(name.partition("/")[0], recipe, data, owner.task), rooms)
-    return problems + [problem for problem in found if problem.file == document.file]
-
-
-def _check_names(registry: Registry, kind: Kind, name: str) -> list[Problem]:
-    """The names in an entry that lead nowhere."""
-    entry, document = registry.find(kind, name), registry.origins[kind, name].document
-    references: list[tuple[Keys, Kind, str]] = []
-    if kind == "recipes":
-        references = [((), "models", name.partition("/")[0]), (("data",), "datasets", entry.data.name)]
-    elif kind == "models" and entry.recipe:
-        references = [(("recipe",), "recipes", f"{name}/{entry.recipe}")]
-    problems: list[Problem] = []
-    for keys, other, wanted in references:
-        known: Mapping[str, Spec] = getattr(registry, other)
-        if wanted not in known and not registry.spoilt(other, wanted):
-            message = f"unknown {other[:-1]} '{wanted}'{did_you_mean(wanted, known)}"
-            problems.append(document.problem((kind, name, *keys), message, at_key=not keys))
-    return problems
-
-
-# ---------------------------------------------------------------- a run's spec
-
-
-def read_run_spec(path: Path) -> RunSpec:
-    """The spec that a run was made from.
-
-    Raises:
-        UserError: The file is missing or is no such spec: every error with its line and column.
-    """
-    document = read(path)
-    spec, found = validate(RunSpec, document)
-    raise_problems([*document.problems, *found])
-    assert spec is not None
-    return spec
-
-
-def write_run_spec(spec: RunSpec, path: Path) -> None:
-    """Write it whole or not at all, in the order of `RunSpec`'s fields."""
-    text = yaml.dump(spec.model_dump(mode="json"), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=120)
-    partial = path.with_name(f".{path.name}.partial")
-    with partial.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
-
-
-class _Dumper(yaml.SafeDumper):
-    """Quotes what YAML 1.1, which yaml writes, takes for text and YAML 1.2, which we read, for a number."""
-
-
-def _text(dumper: _Dumper, value: str) -> yaml.ScalarNode:
-    """Escaped where a character does not print: outside of double quotes YAML folds line ends of any kind."""
-    return dumper.represent_scalar("tag:yaml.org,2002:str", value, style=None if value.isprintable() else '"')
-
-
-_Dumper.add_representer(str, _text)
-for _tag, _pattern in {"null": NULL, "bool": BOOL, "int": INT, "float": FLOAT}.items():
-    _Dumper.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", _pattern, None)

@@ -1,17 +1,21 @@
-"""What is installed here, what is missing or does not work together, and how to mend it."""
+"""``zoo doctor``: what is installed here, what is missing or does not work together, and how to mend it."""
 
 from __future__ import annotations
 
 import os
 import platform
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib import import_module
-from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
-from packaging.requirements import Requirement
+import typer
+
+from zoo.cli.output import note, print_json, print_table
+
+if TYPE_CHECKING:
+    from packaging.requirements import Requirement
 
 DISTRIBUTION = "attention-zoo"
 COMPILED = ("torch", "torchvision", "torchaudio", "timm")
@@ -32,6 +36,23 @@ class Finding:
     remedy: str = ""
 
 
+def doctor(json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False) -> None:
+    """Say what is installed, what is missing or does not work together, and how to mend it.
+
+    Example: zoo doctor --json
+    """
+    findings = examine()
+    if json:
+        print_json([asdict(finding) for finding in findings])
+    else:
+        print_table(
+            ("", "what", "found", "remedy"), [(each.status, each.what, each.found, each.remedy) for each in findings]
+        )
+    if any(finding.status == "broken" for finding in findings):
+        note("training does not work here until what is marked 'broken' is mended")
+        raise typer.Exit(1)
+
+
 def examine() -> list[Finding]:
     """Everything, in the order in which one would look. Imports torch."""
     return [
@@ -44,12 +65,11 @@ def examine() -> list[Finding]:
     ]
 
 
-def is_fit(findings: list[Finding]) -> bool:
-    """Whether a vision transformer can be trained here."""
-    return not any(finding.status == "broken" for finding in findings)
-
-
 def _packages() -> Iterator[Finding]:
+    from importlib.metadata import PackageNotFoundError, requires, version
+
+    from packaging.requirements import Requirement
+
     for requirement in map(Requirement, requires(DISTRIBUTION) or ()):
         extra = _extra(requirement)
         if extra in {"test", "dev"}:
@@ -125,7 +145,6 @@ def _catalogues() -> Iterator[Finding]:
 
 def _folders() -> Iterator[Finding]:
     from zoo.data.places import cache_folder
-    from zoo.errors import UserError
 
     mirror = os.environ.get("ZOO_MIRROR")
     if not mirror:
@@ -134,7 +153,10 @@ def _folders() -> Iterator[Finding]:
         yield Finding("ok", "ZOO_MIRROR", mirror)
     else:
         yield Finding("note", "ZOO_MIRROR", f"{mirror}: no such folder", "set it to a folder, or unset it")
-    try:
-        yield Finding("ok", "ZOO_CACHE", str(cache_folder()))
-    except UserError as error:
-        yield Finding("note", "ZOO_CACHE", str(error), "set ZOO_CACHE to a folder that can be written")
+    cache = cache_folder().absolute()
+    there = next(each for each in (cache, *cache.parents) if each.exists())
+    if there.is_dir() and os.access(there, os.W_OK):
+        yield Finding("ok", "ZOO_CACHE", str(cache))
+    else:
+        remedy = "set ZOO_CACHE to a folder that can be written"
+        yield Finding("note", "ZOO_CACHE", f"{cache}: '{there}' is no folder that can be written", remedy)

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import reduce
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, TypeGuard, cast
 
 from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
 
 from zoo import plugins
-from zoo.catalogue import Document, Problem, parse, raise_problems
+from zoo.catalogue import Document, Keys, Problem, dotted, error_keys, parse, raise_problems, said, worded
 from zoo.errors import UserError, did_you_mean
 from zoo.specs import CoreSpec, DataSpec, RunSpec, TrainSpec
-from zoo.wording import Keys, dotted, error_keys, said, worded
 
 if TYPE_CHECKING:
     from zoo.plugins.lookup import Part
@@ -61,7 +62,7 @@ def merge(lower: Mapping[str, Any], upper: Mapping[str, Any]) -> dict[str, Any]:
     merged = dict(lower)
     for key, value in upper.items():
         old = merged.get(key)
-        merged[key] = merge(old, value) if isinstance(old, Mapping) and isinstance(value, Mapping) else value
+        merged[key] = merge(old, value) if _is_mapping(old) and _is_mapping(value) else value
     return merged
 
 
@@ -78,7 +79,7 @@ def nested(settings: Mapping[str, Any]) -> dict[str, Any]:
 def leaves(values: Mapping[str, Any], keys: Keys = ()) -> Iterator[tuple[Keys, Any]]:
     """Every value that is no mapping, or an empty one, with its keys."""
     for key, value in values.items():
-        if isinstance(value, Mapping) and value:
+        if _is_mapping(value) and value:
             yield from leaves(value, (*keys, key))
         else:
             yield (*keys, key), value
@@ -112,15 +113,21 @@ def assemble(task: str, layers: Sequence[Layer], rooms: Iterable[str] = ROOMS) -
         if spec_class is None:
             built[room] = merged[room]
             continue
-        try:
-            value = spec_class.model_validate(merged[room])
-            built[room] = value if room in _OURS else value.model_dump(mode="json")
-        except ValidationError as error:
-            for details in error.errors(include_url=False):
-                keys, at_key = error_keys(details)
-                layer = _culprit((room, *keys), layers, missing=details["type"] == "missing")
-                problems.append(layer.problem((room, *keys), worded(details, spec_class), at_key=at_key))
+        with nullcontext() if room in _OURS else plugins.blaming(task):
+            value, errors = _validated(spec_class, merged[room])
+            built[room] = value if room in _OURS or value is None else value.model_dump(mode="json")
+        for details in errors:
+            keys, at_key = error_keys(details)
+            layer = _culprit((room, *keys), layers, missing=details["type"] == "missing")
+            problems.append(layer.problem((room, *keys), worded(details, spec_class), at_key=at_key))
     return built, problems
+
+
+def _validated(spec_class: type[BaseModel], values: Any) -> tuple[BaseModel | None, list[ErrorDetails]]:
+    try:
+        return spec_class.model_validate(values), []
+    except ValidationError as error:
+        return None, error.errors(include_url=False)
 
 
 def resolve(model: str, task: str, layers: Sequence[Layer]) -> Resolved:
@@ -205,7 +212,7 @@ def _culprit(keys: Keys, layers: Sequence[Layer], *, missing: bool) -> Layer:
 def _decides(values: Any, keys: Keys) -> bool:
     """Whether the values say what stands at `keys`, perhaps by saying what stands around it."""
     for key in keys:
-        if not isinstance(values, Mapping):
+        if not _is_mapping(values):
             return True
         if key not in values:
             return False
@@ -217,5 +224,9 @@ def _within(inner: str, outer: str) -> bool:
     return inner == outer or inner.startswith(f"{outer}.")
 
 
+def _is_mapping(value: object) -> TypeGuard[Mapping[Any, Any]]:
+    return isinstance(value, Mapping)
+
+
 def _shown(value: Any) -> str:
-    return value if isinstance(value, str) else str(value) if isinstance(value, list | dict) else said(value)
+    return str(value) if type(value) in {str, list, dict} else said(value)

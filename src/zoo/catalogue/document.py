@@ -1,4 +1,4 @@
-"""The reader of catalogues: YAML → values → validated entries, every error at once with its file, line and column.
+"""From a YAML file to values, each with its place; every error at once with its file, line and column.
 
 YAML 1.2 core schema (yaml.org/spec/1.2.2, 10.3): `1e-3` is a number; `no`, `on` and `1_000` are text. And less than
 YAML: one document; no anchors, aliases, merge keys or tags; every key is text and stands once; every number is finite.
@@ -9,14 +9,12 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import yaml
-from pydantic import BaseModel, ValidationError
 
+from zoo.catalogue.wording import Keys, dotted
 from zoo.errors import UserError
-from zoo.specs import SCHEMA_VERSION, Catalogue, CoreSpec, TrainSpec
-from zoo.wording import Keys, dotted, error_keys, worded
 
 MAX_BYTES = 1_000_000
 MAX_DEPTH = 16
@@ -27,8 +25,6 @@ INT = re.compile(r"(?:[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+)\Z")
 FLOAT = re.compile(
     r"(?:[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN))\Z"
 )
-
-_Model = TypeVar("_Model", bound=BaseModel)
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -67,22 +63,10 @@ class Document:
         return Problem(self.file, line, column, f"{dotted(keys)}: {message}" if keys else message, keys)
 
 
-@dataclass(frozen=True, slots=True)
-class Loaded:
-    """What could be read of a catalogue. Entries with a problem are left out of `catalogue`."""
-
-    catalogue: Catalogue
-    document: Document
-    problems: tuple[Problem, ...]
-
-
 def raise_problems(problems: Iterable[Problem]) -> None:
     """All of them as one `UserError`, in the order of the file."""
     if listed := sorted(problems):
         raise UserError("\n".join(map(str, listed)))
-
-
-# ---------------------------------------------------------------- YAML → values
 
 
 def read(path: Path) -> Document:
@@ -148,7 +132,8 @@ class _Composer:
 
     def node(self, keys: Keys, event: yaml.Event) -> Any:
         if len(keys) > MAX_DEPTH:
-            raise yaml.MarkedYAMLError(problem=f"nested deeper than {MAX_DEPTH}", problem_mark=event.start_mark)
+            mark: Any = event.start_mark  # libyaml's and yaml's own are alike, but of two classes
+            raise yaml.MarkedYAMLError(problem=f"nested deeper than {MAX_DEPTH}", problem_mark=mark)
         self.document.value_places[keys] = _place(event)
         if isinstance(event, yaml.AliasEvent):
             return self.refuse(keys, event, f"alias '*{event.anchor}' is not allowed; write the value out")
@@ -216,62 +201,3 @@ def _place(event: yaml.Event) -> tuple[int, int]:
     mark = event.start_mark
     assert mark is not None
     return mark.line + 1, mark.column + 1
-
-
-# ---------------------------------------------------------------- values → entries
-
-
-def load(path: Path) -> Loaded:
-    """Read a catalogue: whatever is wrong, even that there is no such file, is in `problems`."""
-    document = read(path)
-    catalogue, found = validate(Catalogue, document)
-    problems = tuple(sorted([*document.problems, *found]))
-    if problems or catalogue is None:
-        catalogue = Catalogue.model_validate({**_sound(document.value, problems), "schema_version": SCHEMA_VERSION})
-    return Loaded(catalogue, document, problems)
-
-
-def validate(model: type[_Model], document: Document) -> tuple[_Model | None, list[Problem]]:
-    """The document as a `model`, or None and why not."""
-    if document.value is None and document.problems:
-        return None, []
-    try:
-        return model.model_validate(document.value), []
-    except ValidationError as error:
-        known = {problem.keys for problem in document.problems}
-        found = [(*error_keys(details), worded(details, model)) for details in error.errors(include_url=False)]
-        return None, [
-            document.problem(keys, message, at_key=at_key) for keys, at_key, message in found if keys not in known
-        ]
-
-
-def _sound(value: Any, problems: Iterable[Problem]) -> dict[str, Any]:
-    """The entries without a problem; none, if something is wrong above the entries."""
-    spoiled = {problem.keys[:2] for problem in problems}
-    if any(len(keys) < 2 for keys in spoiled):
-        return {}
-    return {
-        kind: {name: entry for name, entry in entries.items() if (kind, name) not in spoiled}
-        for kind, entries in value.items()
-        if kind != "schema_version"
-    }
-
-
-# ---------------------------------------------------------------- for editors
-
-
-def json_schema() -> dict[str, Any]:
-    """The JSON Schema of a catalogue. What `embed`, `head` and `augment` hold is the task's to say: left open."""
-    schema = Catalogue.model_json_schema()
-    definitions = schema["$defs"]
-    for room, spec_class in {"core": CoreSpec, "train": TrainSpec}.items():
-        partial = spec_class.model_json_schema()
-        partial.pop("required", None)
-        definitions[f"{room.title()}Overrides"] = partial
-    definitions["ModelSpec"]["properties"]["train"] = {"$ref": "#/$defs/TrainOverrides"}
-    recipe = definitions["RecipeSpec"]["properties"]
-    recipe["core"], recipe["train"] = {"$ref": "#/$defs/CoreOverrides"}, {"$ref": "#/$defs/TrainOverrides"}
-    recipe["data"] = {"anyOf": [{"type": "string", "description": "a dataset's name"}, recipe["data"]]}
-    for name, definition in definitions.items():
-        definition["title"] = name
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema, "title": "A catalogue of zoo"}

@@ -1,0 +1,194 @@
+"""What people get wrong, one by one: exit status 2 and one message that names it, never a traceback."""
+
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from zoo import plugins
+from zoo.cli import main
+from zoo.run import Run
+
+SMALL = ["core.dim=24", "core.depth=1", "embed.image_size=16", "embed.patch_size=8", "train.batch_size=4"]
+"""Settings of a model that trains at once."""
+
+
+class Ended(NamedTuple):
+    status: int
+    out: str
+    err: str
+
+
+Zoo = Callable[..., Ended]
+
+
+@pytest.fixture
+def zoo(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Iterator[Zoo]:
+    """The command line, run in an empty folder. What was said on stderr comes as one line."""
+    monkeypatch.setenv("ZOO_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("ZOO_PLUGINS", "")
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+
+    def run(*arguments: object) -> Ended:
+        monkeypatch.setattr(sys, "argv", ["zoo", *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:  # anything else would be a traceback
+            main()
+        out, err = capsys.readouterr()
+        return Ended(int(ended.value.code or 0), out, " ".join(err.split()))
+
+    yield run
+    plugins.reset()
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> Path:
+    """Class folders below train, val and test: what is put into train is trained on."""
+    draws = np.random.default_rng(0)
+    for split, count in (("train", 6), ("val", 2), ("test", 2)):
+        for label in ("cat", "dog"):
+            folder = tmp_path / "pictures" / split / label
+            folder.mkdir(parents=True)
+            for i in range(count):
+                Image.fromarray(draws.integers(0, 256, (16, 16, 3), dtype=np.uint8)).save(folder / f"{i}.png")
+    return tmp_path / "pictures"
+
+
+def train(data: object, *arguments: object, out: str = "run") -> list[object]:
+    settings = [word for each in SMALL for word in ("--set", each)]
+    return ["train", "vit-micro", "--data", data, *settings, "--device", "cpu", "--out", out, *arguments]
+
+
+def refused(ended: Ended, *words: str) -> None:
+    assert ended.status == 2
+    assert ended.err.count("zoo: ") == 1
+    for word in words:
+        assert word in ended.err
+
+
+@pytest.mark.parametrize(
+    ("command", "words"),
+    [
+        ("train vit-smal", ("model 'vit-smal'", "did you mean 'vit-small'")),
+        ("train vit-small --recipe digit", ("recipe 'digit'", "did you mean 'digits'")),
+        ("train vit-small --data digist", ("dataset 'digist'", "did you mean 'digits'")),
+        ("train vit-small --data ./nowhere", ("./nowhere", "no such folder")),
+        ("train vit-small --set train.lrr=1e-3", ("--set train.lrr", "did you mean 'lr'")),
+        ("train vit-small --set train.lr=fast", ("train.lr=fast", "number")),
+        ("train vit-small --set core.cross_attention=true", ("core.cross_attention", "leave it off")),
+        ("train vit-small --device gpu", ("device 'gpu'", "cuda")),
+        ("train vit-small --device cuda:99", ("device 'cuda:99' is not usable", "usable: ")),
+        ("train vit-small --steps -3", ("train.steps=-3", "≥ 1")),
+        ("train vit-small --resume --out nowhere", ("'nowhere' does not exist",)),
+        ("list --plugin vlt", ("plugin 'vlt'", "did you mean 'vit'")),
+        ("-p no_such_module list", ("no_such_module",)),
+        ("registry check nowhere.yaml", ("nowhere.yaml",)),
+    ],
+)
+def test_a_wrong_word_is_named_with_what_was_meant(zoo: Zoo, command: str, words: tuple[str, ...]) -> None:
+    refused(zoo(*command.split()), *words)
+    assert list(Path().iterdir()) == [], "nothing is left behind"
+
+
+# ---------------------------------------------------------------- folders of pictures
+
+
+def text(path: Path) -> None:
+    path.write_text("hello")
+
+
+def truncated(path: Path) -> None:
+    Image.fromarray(np.random.default_rng(9).integers(0, 256, (64, 64, 3), dtype=np.uint8)).save(path)
+    path.write_bytes(path.read_bytes()[:3000])
+
+
+@pytest.mark.parametrize(("spoil", "reason"), [(text, "it is no picture"), (truncated, "truncated")])
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_broken_picture_stops_training_and_is_named(
+    zoo: Zoo, pictures: Path, spoil: Callable[[Path], None], reason: str, workers: int
+) -> None:
+    spoil(pictures / "train" / "cat" / "bad.png")
+    ended = zoo(*train(pictures, "--set", "train.epochs=1", "--set", f"train.workers={workers}"))
+    refused(ended, str(pictures / "train" / "cat" / "bad.png"), reason, "data.on_error=skip")
+
+
+@pytest.mark.parametrize("spoil", [text, truncated])
+def test_a_broken_picture_is_skipped_on_request_and_listed(
+    zoo: Zoo, pictures: Path, spoil: Callable[[Path], None]
+) -> None:
+    spoil(pictures / "train" / "cat" / "bad.png")
+    ended = zoo(*train(pictures, "--set", "train.epochs=1", "--set", "data.on_error=skip"))
+    assert ended.status == 0
+    assert "1 items could not be read" in ended.out
+    assert "train/cat/bad.png" in ended.out
+    assert list(Run(Path("run")).status()["skipped"]) == ["train/cat/bad.png"]
+
+
+def test_folders_that_hold_nothing_to_learn_are_refused(zoo: Zoo, tmp_path: Path, pictures: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    refused(zoo(*train(tmp_path / "empty")), "nothing in", "a folder for each class")
+    (tmp_path / "single").mkdir()
+    (pictures / "train" / "cat").rename(tmp_path / "single" / "cat")
+    refused(zoo(*train(tmp_path / "single")), "single class, 'cat'")
+    refused(zoo(*train(pictures)), "classes that train has not: cat")
+    assert not Path("run").exists()
+
+
+def test_deep_grey_and_cmyk_pictures_are_trained_on_and_predicted(zoo: Zoo, pictures: Path) -> None:
+    draws = np.random.default_rng(1)
+    deep, cmyk = pictures / "train" / "cat" / "deep.png", pictures / "train" / "dog" / "cmyk.jpg"
+    Image.fromarray(draws.integers(0, 65536, (16, 16), dtype=np.uint16)).save(deep)
+    Image.fromarray(draws.integers(0, 256, (16, 16, 4), dtype=np.uint8), "CMYK").save(cmyk)
+    assert Image.open(deep).mode.startswith("I")
+    assert Image.open(cmyk).mode == "CMYK"
+    assert zoo(*train(pictures, "--set", "train.epochs=1")).status == 0
+    ended = zoo("predict", "run", deep, cmyk)
+    assert ended.status == 0
+    assert len(ended.out.splitlines()) == 3
+
+
+# ---------------------------------------------------------------- run folders
+
+
+def test_a_folder_that_cannot_be_written_is_named(
+    zoo: Zoo, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").touch()
+    refused(zoo(*train(pictures, out=str(tmp_path / "file" / "run"))), str(tmp_path / "file" / "run"), "--out")
+    make = Path.mkdir
+
+    def mkdir(path: Path, *arguments: bool, **options: bool) -> None:
+        if "locked" in path.parts:  # who tests as root may write anywhere
+            raise PermissionError(13, "Permission denied", str(path))
+        make(path, *arguments, **options)
+
+    monkeypatch.setattr(Path, "mkdir", mkdir)
+    refused(zoo(*train(pictures, out="locked/run")), "'locked/run'", "Permission denied", "--out")
+
+
+def test_a_run_of_another_spec_is_not_touched(zoo: Zoo, pictures: Path) -> None:
+    assert zoo(*train(pictures, "--steps", 2)).status == 0
+    before = {path: path.read_bytes() for path in Path("run").rglob("*") if path.is_file()}
+    refused(zoo(*train(pictures)), "holds a run already", "--resume")
+    refused(
+        zoo(*train(pictures, "--steps", 3, "--resume")), "another spec", "train.steps: the run has 2, the command 3"
+    )
+    refused(zoo("train", "vit-small", "--out", "run", "--resume"), "another spec", '"vit-micro"', '"vit-small"')
+    assert {path: path.read_bytes() for path in Path("run").rglob("*") if path.is_file()} == before
+
+
+def test_a_corrupt_newest_checkpoint_gives_way_to_the_last_good_one(zoo: Zoo, pictures: Path) -> None:
+    command = train(pictures, "--steps", 4)  # saved at 3, the end of an epoch, and at 4
+    assert zoo(*command).status == 0
+    whole = Run(Path("run")).checkpoint("last").weights.read_bytes()
+    Path("run/checkpoints/step-00000004/model.safetensors").write_bytes(whole[:-1] + b"?")
+    Run(Path("run")).set_status("running")  # as one that was killed
+    ended = zoo(*command, "--resume")
+    assert ended.status == 0
+    assert "step-00000004 is not whole" in ended.err
+    assert "going on from step 3" in ended.err
+    assert Run(Path("run")).checkpoint("last").weights.read_bytes() == whole

@@ -1,0 +1,55 @@
+"""Every model of the catalogue learns, and learning has not changed: overfit one batch, and golden losses.
+
+The large ones are cut to depth 2, and to small pictures; what is tested is the path from the registry to the loss.
+"""
+
+import pytest
+import torch
+
+from zoo import plugins
+from zoo.data.seeding import item_rng, seed_of
+from zoo.optim import build_optimizer
+from zoo.registry import Resolved, open_registry
+
+SMALL = {"core.depth": 2, "train.lr": 2e-3, "train.weight_decay": 0.0}
+GOLDEN = {"vit-micro": [], "vit-tiny": []}
+
+
+def small(name: str) -> Resolved:
+    known = open_registry()
+    recipe = next(key for key, each in known.recipes_of(name).items() if each.data.name == "digits")
+    return known.resolve(name, recipe=recipe, settings=SMALL)
+
+
+def losses(name: str, steps: int, *, augmented: bool) -> list[float]:
+    """The mean loss of every step, over and over on the first 16 items."""
+    spec = small(name).spec
+    task_class = plugins.task_class(spec.task)
+    splits = task_class.datasets(spec)
+    task = task_class(spec, splits.info)
+    torch.manual_seed(seed_of("weights", 0))
+    model = task_class.build(spec)
+    optimizer = build_optimizer(model, spec.train)
+    found = []
+    for step in range(steps):
+        items = [splits.train[i] for i in range(16)]
+        rngs = [item_rng(0, step, item.id) if augmented else None for item in items]
+        samples = [task.transform(item, rng) for item, rng in zip(items, rngs, strict=True)]
+        batch = task.collate(samples, [item.id for item in items])
+        torch.manual_seed(seed_of("dropout", 0, step))
+        loss, count = task.loss(model(batch.inputs), batch)
+        optimizer.zero_grad()
+        (loss / count).backward()
+        optimizer.step()
+        found.append(loss.item() / count)
+    return found
+
+
+@pytest.mark.parametrize("name", [name for name in open_registry().models if "large" not in name])
+def test_overfits_one_batch(name: str) -> None:
+    assert losses(name, 60, augmented=False)[-1] < 0.1
+
+
+@pytest.mark.parametrize("name", GOLDEN)
+def test_the_first_20_losses_are_those_of_before(name: str) -> None:
+    assert losses(name, 20, augmented=True) == pytest.approx(GOLDEN[name], abs=1e-3)
