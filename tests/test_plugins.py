@@ -92,7 +92,6 @@ BROKEN = {
     "nowhere": Kind("", "failed", "no module named 'zoo_absent' can be found", "[zoo]\nnowhere = zoo_absent\n"),
     "attribute": Kind(GOOD, "failed", "has no attribute 'plugin'", "[zoo]\nattribute = zoo_attribute:plugin\n"),
     "reference": Kind(GOOD, "failed", "'zoo reference/x' is not MODULE", "[zoo]\nreference = zoo reference/x\n"),
-    "unequal": Kind(GOOD, "failed", "its entry_points.txt cannot be read: ", "[zoo]\nunequal\n"),
     "costly": Kind(
         manifest("Manifest(API_VERSION, (TaskEntry('costly', 'a:B', cost='zoo_costly:cost'),))")
         + "\n        def cost(spec):\n            print('{'); return 1 / 0\n",
@@ -124,7 +123,7 @@ BROKEN = {
     "nameless": Kind(GOOD, "loaded", "", metadata=None),
     "catalogue": Kind(GOOD, "loaded", "registry.yaml:3:"),
 }
-ROW_NAMES = {"again": "vit", "unequal": "zoo-unequal"}
+ROW_NAMES = {"again": "vit"}
 USED = {
     "costly": "ZeroDivisionError",
     "uncounted": "TypeError",
@@ -241,6 +240,15 @@ def test_a_reference_that_leads_nowhere_names_the_plugin(site: Path, monkeypatch
         plugins.task_class("prints")
     with pytest.raises(UserError, match="plugin 'prints'"):
         plugins.dataset_loader("prints-data")
+
+
+def test_an_entry_point_that_is_none_is_a_row(tmp_path: Path) -> None:
+    install(tmp_path, "unequal", Kind(GOOD, "failed", "", "[zoo]\nunequal\n"))
+    listed = zoo(tmp_path, "plugins", "list", "--json")
+    (row,) = [row for row in json.loads(listed.out) if row["distribution"] == "zoo-unequal"]
+    assert (row["name"], row["status"], row["version"]) == ("zoo-unequal", "failed", "0.3")
+    assert "its entry_points.txt cannot be read: " in row["reason"]
+    assert "vit-small" in zoo(tmp_path, "list").out
 
 
 # ---------------------------------------------------------------- environment

@@ -1,4 +1,4 @@
-"""From values to validated entries, of a catalogue or any other spec, with all that is wrong; the schema for editors."""
+"""From values to validated entries, of a catalogue or any other spec, and all that is wrong; the schema for editors."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass

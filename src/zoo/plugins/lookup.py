@@ -101,10 +101,10 @@ def task_part(name: str, part: Part) -> type[BaseModel] | None:
     Raises:
         UserError: As in `task_class`, or the reference leads to something else.
     """
-    reference = getattr(task_entry(name), part)
+    reference, owner = getattr(task_entry(name), part), _owner_of_task(name)
     if reference is None:
         return None
-    found, owner = _object(reference, _owner_of_task(name)), _owner_of_task(name)
+    found = _object(reference, owner)
     if not (isinstance(found, type) and issubclass(found, BaseModel)):
         said = f"plugin {owner} failed: task '{name}': {part} is {reference}, which is no pydantic model"
         raise UserError(f"{said}\n{_remedy(owner)}")
