@@ -59,9 +59,7 @@ def measure(where: str, *, precision: str, compiled: bool, steps: int) -> dict[s
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.gpu", description=__doc__)
     parser.add_argument("--device", default="cuda")
-    parser.add_argument(
-        "--quick", action="store_true", help="small pictures, four steps, nothing written"
-    )
+    parser.add_argument("--quick", action="store_true", help="small pictures, four steps, nothing written")
     options = parser.parse_args()
     where = device.pick(options.device)
     if options.quick:

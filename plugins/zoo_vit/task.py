@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
 from torch import Tensor
 
 from zoo import plugins, registry
@@ -122,25 +121,22 @@ class ImageClassification:
         return Model(first, Transformer(**core.model_dump()), last)
 
     def loss(self, output: Output, batch: Batch) -> tuple[Tensor, int]:
-        return self._losses(output.logits, batch.targets).sum(), len(batch.ids)
-
-    def _losses(self, logits: Float[Tensor, "b classes"], targets: Tensor) -> Float[Tensor, " b"]:
         """Cross-entropy with class indices or, mixed, with a distribution over classes."""
-        return F.cross_entropy(logits.float(), targets, reduction="none", label_smoothing=self.label_smoothing)
+        smoothing = self.label_smoothing
+        total = F.cross_entropy(output.logits, batch.targets, reduction="sum", label_smoothing=smoothing)
+        return total, len(batch.ids)
 
     # ------------------------------------------------------------ results
 
     def decode(self, output: Output, batch: Batch) -> Sequence[Record]:
-        logits = output.logits.detach().float()
-        scores = logits.softmax(-1).cpu().numpy()
-        num = len(batch.ids)
-        targets, losses = [None] * num, [None] * num
+        scores = output.logits.detach().softmax(-1).cpu().numpy()
+        targets = [None] * len(scores)
         if batch.targets is not None:
             hard = batch.targets.argmax(-1) if batch.targets.ndim == 2 else batch.targets
-            targets, losses = hard.tolist(), self._losses(logits, batch.targets).tolist()
+            targets = hard.tolist()
         return [
-            Record(id=each, prediction=int(score.argmax()), target=target, scores=score, loss=loss)
-            for each, score, target, loss in zip(batch.ids, scores, targets, losses, strict=True)
+            Record(id=each, prediction=int(score.argmax()), target=target, scores=score)
+            for each, score, target in zip(batch.ids, scores, targets, strict=True)
         ]
 
     def measure(self, records: Sequence[Record]) -> Measures:

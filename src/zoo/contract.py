@@ -136,14 +136,12 @@ class Record:
         prediction: As the task defines it: a class index, a string, a sequence of tags.
         target: Of the same kind; None when unknown.
         scores: Probabilities or the like, (num_classes,), where there are any.
-        loss: This item's share of the loss's sum, where it is known.
     """
 
     id: str
     prediction: Any
     target: Any = None
     scores: np.ndarray | None = None
-    loss: float | None = None
     columns: Mapping[str, Any] = field(default_factory=dict[str, Any])
 
 

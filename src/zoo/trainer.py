@@ -186,7 +186,7 @@ def fit(run: Run, splits: Splits, stop: StopSignal, *, show_progress: bool = Tru
             tracker.log(state.step, {f"{split}/{name}": value for name, value in values.items()})
 
     def validate(epoch: int) -> None:
-        evaluated = ema.module if ema else model
+        evaluated: Any = ema.module if ema else model
         result = evaluator.predictions(evaluated, task, splits.validation, spec=spec, device=device)
         state.skipped.update(result.skipped)
         if not result.records:
@@ -249,7 +249,7 @@ def fit(run: Run, splits: Splits, stop: StopSignal, *, show_progress: bool = Tru
             if count:
                 # Sums so far; divided once, by the true count of all micro-batches.
                 gradients = [p.grad for p in model.parameters() if p.grad is not None]
-                torch._foreach_mul_(gradients, 1 / count)
+                torch._foreach_mul_(gradients, 1 / count)  # pyright: ignore[reportPrivateImportUsage]
                 norm = float(nn.utils.clip_grad_norm_(model.parameters(), train.clip_norm or math.inf))
                 if not math.isfinite(loss_sum) or not math.isfinite(norm):
                     save()

@@ -75,20 +75,15 @@ class MostFrequent:
         )
 
     def loss(self, output: Output, batch: Batch) -> tuple[Tensor, int]:
-        return self._losses(output.logits, batch.targets).sum(), len(batch.ids)
-
-    def _losses(self, logits: Tensor, targets: Tensor) -> Tensor:
-        return cross_entropy(logits.float(), targets, reduction="none", label_smoothing=self.label_smoothing)
+        smoothing = self.label_smoothing
+        return cross_entropy(output.logits, batch.targets, reduction="sum", label_smoothing=smoothing), len(batch.ids)
 
     def decode(self, output: Output, batch: Batch) -> Sequence[Record]:
-        scores = output.logits.detach().float().softmax(-1).cpu().numpy()
-        targets, losses = [None] * len(scores), [None] * len(scores)
-        if batch.targets is not None:
-            targets = batch.targets.tolist()
-            losses = self._losses(output.logits.detach(), batch.targets).tolist()
+        scores = output.logits.detach().softmax(-1).cpu().numpy()
+        targets = [None] * len(scores) if batch.targets is None else batch.targets.tolist()
         return [
-            Record(id=each, prediction=int(score.argmax()), target=target, scores=score, loss=loss)
-            for each, score, target, loss in zip(batch.ids, scores, targets, losses, strict=True)
+            Record(id=each, prediction=int(score.argmax()), target=target, scores=score)
+            for each, score, target in zip(batch.ids, scores, targets, strict=True)
         ]
 
     def measure(self, records: Sequence[Record]) -> Measures:
