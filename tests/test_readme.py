@@ -22,6 +22,13 @@ def commands() -> list[str]:
     return [line for line in lines if line]
 
 
+def take_photos(folder: Path) -> None:
+    for label, shade in (("cat", 60), ("dog", 200)):
+        (folder / label).mkdir(parents=True)
+        for number in range(40):
+            Image.new("RGB", (40, 30), (shade, number, shade)).save(folder / label / f"{number}.jpg")
+
+
 def test_the_first_commands_are_these() -> None:
     assert "python -m venv .venv && .venv/bin/pip install -e . && .venv/bin/zoo train vit-small" in README
     assert '.venv/bin/pip install -e ".[test]" && .venv/bin/pytest' in README
@@ -41,11 +48,7 @@ def test_every_command_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     """In the README's order, in one folder, as a newcomer would; the trainings take three steps."""
     site = tmp_path / "site"
     monkeypatch.setenv("PYTHONPATH", str(site))
-    for label, shade in (("cat", 60), ("dog", 200)):
-        folder = tmp_path / "my-photos" / label
-        folder.mkdir(parents=True)
-        for number in range(40):
-            Image.new("RGB", (40, 30), (shade, number, shade)).save(folder / f"{number}.jpg")
+    take_photos(tmp_path / "my-photos")
     for command in commands():
         program, *arguments = shlex.split(command)
         if program == "pip":  # beside this environment, not into it
@@ -61,5 +64,6 @@ def test_every_command_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 @pytest.mark.slow
 def test_the_python_example_runs(tmp_path: Path) -> None:
+    take_photos(tmp_path / "my-photos")
     (code,) = blocks("python")
     subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True)

@@ -35,7 +35,7 @@ def list_plugins(json: Json = False) -> None:
     )
 
 
-@app.command("new", epilog="Example: zoo plugins new beats && pip install -e beats && zoo train beats-micro")
+@app.command("new", epilog="Example: zoo plugins new beats && pip install -e ./beats && zoo train beats-micro")
 def new(
     name: Annotated[str, typer.Argument(help="Its name, such as beats; the package is then zoo_beats.")],
     out: Annotated[Path | None, typer.Option(help="Folder to write; NAME when not given.")] = None,
