@@ -48,8 +48,9 @@ def test_it_learns_and_leaves_a_whole_run_folder(tiny: str, tmp_path: Path) -> N
     assert len(validation) == 20
     assert train_rows[-1]["loss"] < train_rows[0]["loss"] / 2
     assert train_rows[0].keys() >= {"lr", "grad_norm", "items_per_second", "data_wait", "memory_bytes"}
-    best = max(validation, key=lambda row: row["accuracy"])
-    assert run.status()["best"] == {"step": best["step"], "metric": "accuracy", "value": best["accuracy"]}
+    best = max(validation, key=lambda row: (row["accuracy"], -row["loss"]))
+    expected = {"step": best["step"], "metric": "accuracy", "value": best["accuracy"], "loss": best["loss"]}
+    assert run.status()["best"] == expected
     assert run.checkpoint().step == best["step"]
 
 

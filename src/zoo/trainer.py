@@ -195,11 +195,12 @@ def fit(run: Run, splits: Splits, stop: StopSignal, *, show_progress: bool = Tru
         values = {"loss": result.loss, **evaluator.score(measures, len(result.records))}
         log("validation", epoch, values)
         progress.evaluated(state.step, epoch, values, measures.primary)
+        # On a small split many evaluations tie; the lower loss then decides.
         sign = 1 if measures.higher_is_better else -1
-        value = values[measures.primary]
+        found = {"step": state.step, "metric": measures.primary, "value": values[measures.primary], "loss": result.loss}
         state.since_best += 1
-        if math.isfinite(value) and (state.best is None or sign * value > sign * state.best["value"]):
-            state.best, state.since_best = {"step": state.step, "metric": measures.primary, "value": value}, 0
+        if math.isfinite(found["value"]) and (state.best is None or _rank(found, sign) > _rank(state.best, sign)):
+            state.best, state.since_best = found, 0
 
     def save() -> None:
         trainer = dataclasses.asdict(state)
@@ -276,6 +277,10 @@ def fit(run: Run, splits: Splits, stop: StopSignal, *, show_progress: bool = Tru
             if stop.number and state.step < total:
                 raise Preempted(stop.number, run.folder)
     return state
+
+
+def _rank(evaluation: Mapping[str, Any], sign: int) -> tuple[float, float]:
+    return sign * evaluation["value"], -evaluation["loss"]
 
 
 def _restored(
