@@ -20,7 +20,7 @@ def cores(draw) -> CoreSpec:
     cross = draw(st.booleans())
     return CoreSpec(
         dim=draw(st.sampled_from([32, 48])),
-        depth=draw(st.integers(0, 3)),
+        depth=draw(st.integers(1, 3)),
         num_heads=4,
         num_kv_heads=draw(st.sampled_from([None, num_kv_heads])),
         head_dim=draw(st.sampled_from([None, 6])),

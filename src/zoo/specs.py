@@ -26,7 +26,7 @@ class CoreSpec(Spec):
     """The attention core: exactly the arguments of `zoo.core.Transformer`."""
 
     dim: int = Field(gt=0, description="width of every token")
-    depth: int = Field(ge=0, description="number of blocks")
+    depth: int = Field(ge=1, description="number of blocks")
     num_heads: int = Field(gt=0, description="query heads")
     num_kv_heads: int | None = Field(None, gt=0, description="key and value heads; as many as queries when null")
     head_dim: int | None = Field(None, gt=0, description="width of a head; dim / num_heads when null")

@@ -188,3 +188,12 @@ def test_a_cache_folder_that_cannot_be_made_is_named(tmp_path: Path, monkeypatch
     monkeypatch.setenv("ZOO_CACHE", str(tmp_path / "file"))
     with pytest.raises(UserError, match=r"cache folder .* set ZOO_CACHE"):
         hash_files([tmp_path / "file"])
+
+
+def test_a_file_that_is_gone_has_a_fingerprint_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ZOO_CACHE", str(tmp_path / "cache"))
+    (tmp_path / "dangling.png").symlink_to(tmp_path / "nothing")
+    (tmp_path / "here.png").write_bytes(b"1")
+    gone, here = hash_files([tmp_path / "dangling.png", tmp_path / "here.png"])
+    assert gone != here
+    assert "dangling.png" in gone

@@ -1,5 +1,6 @@
 """``zoo train``."""
 
+import shlex
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -47,7 +48,7 @@ def train(
             resume=resume,
         )
     except Preempted as stopped:
-        note(f"{stopped}\ngo on with: zoo train {name} --out {stopped.folder} --resume")
+        note(f"{stopped}\ngo on with: zoo train {name} --out {shlex.quote(str(stopped.folder))} --resume")
         sys.exit(128 + stopped.number)
     report = run.report()
     assert report is not None, "a training ends with its report"

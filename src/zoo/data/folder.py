@@ -179,7 +179,9 @@ def hash_files(paths: Sequence[Path]) -> list[str]:
         marks = ",".join("?" * len(some))
         rows = connection.execute(f"SELECT path, state, hash FROM files WHERE path IN ({marks})", some)
         known |= {path: (state, value) for path, state, value in rows}
-    hashes = {key: known[key][1] for key, state in zip(keys, states, strict=True) if known.get(key, ("",))[0] == state}
+    hashes = {
+        key: known[key][1] for key, state in zip(keys, states, strict=True) if key in known and known[key][0] == state
+    }
     new = [(key, state) for key, state in dict(zip(keys, states, strict=True)).items() if key not in hashes]
     with ThreadPoolExecutor() as pool:  # hashlib lets go of the interpreter lock
         hashes |= dict(zip([key for key, _ in new], pool.map(hash_file, [key for key, _ in new]), strict=True))
