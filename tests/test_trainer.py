@@ -223,6 +223,19 @@ def test_a_folder_in_use_is_left_alone(tiny: str, tmp_path: Path) -> None:
     assert before == {path: path.stat().st_mtime_ns for path in run.folder.rglob("*")}
 
 
+def test_a_run_that_failed_before_its_first_step_does_not_hold_its_place(tiny: str, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="tracker"):
+        trained(tmp_path / "run", train__trackers=["no-such"])
+    with Run(tmp_path / "run").lock(), pytest.raises(UserError, match="holds a run already"):
+        trained(tmp_path / "run", train__steps=1)
+    assert trained(tmp_path / "run", train__steps=1).status()["state"] == "done"
+
+
+def test_what_does_not_fit_into_memory_is_the_users_to_mend(tiny: str, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"does not fit into the memory of cpu\nlower train\.batch_size"):
+        trained(tmp_path / "run", core__dim=2_000_000)
+
+
 def test_an_unusable_place_is_the_users_to_mend(tiny: str, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="cannot write to the run folder"):

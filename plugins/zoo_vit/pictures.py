@@ -9,6 +9,7 @@ from jaxtyping import UInt8
 from PIL import Image, ImageOps
 from torchvision.transforms.v2 import functional as F
 
+from zoo.data.folder import require_file
 from zoo.errors import UserError
 
 SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
@@ -22,11 +23,10 @@ def read_picture(path: Path, channels: int) -> Pixels:
     """Decode a file of any format Pillow reads, turned as its EXIF data says.
 
     Raises:
-        UserError: The file cannot be read; it is named.
+        UserError: The file is not there or cannot be read; it is named.
     """
+    require_file(path, SUFFIXES)
     try:
-        if path.stat().st_size == 0:
-            raise UserError("it is empty (0 bytes)")
         with path.open("rb") as file:
             return decode(file, channels)
     except Exception as error:  # decoders raise whatever a malformed file leads them to

@@ -221,8 +221,8 @@ class Task(Protocol):
     def inputs(self, sources: Sequence[str]) -> Dataset:
         """What a user names on the command line: files, folders, or plain text where the task reads text.
 
-        Raises:
-            UserError: A source cannot be found or read.
+        A source that is not there or cannot be read is an item like any other: `transform` raises a `UserError` for
+        it, and the others are answered.
         """
         ...
 

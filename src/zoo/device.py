@@ -58,6 +58,14 @@ def _processor() -> str:
         return platform.processor() or platform.machine()
 
 
+def is_out_of_memory(error: BaseException) -> bool:
+    """Only CUDA's allocator raises a type of its own."""
+    told = isinstance(error, RuntimeError) and any(
+        each in str(error) for each in ("DefaultCPUAllocator", "MPS backend")
+    )
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or (told and "memory" in str(error))
+
+
 def peak_memory_bytes(device: torch.device) -> int:
     """The most this process held so far: on the device for CUDA, else of main memory."""
     if device.type == "cuda":

@@ -8,6 +8,11 @@ class UserError(ValueError):
     """The input was wrong, not the program. The command line prints the message alone and exits with 2."""
 
 
+def counted(number: int, thing: str) -> str:
+    """``1 item``, ``2,000 items``."""
+    return f"{number:,} {thing}{'' if number == 1 else 's'}"
+
+
 def did_you_mean(name: str, allowed: Iterable[str]) -> str:
     """A clause such as ``; did you mean 'vit-small'?``, empty when nothing comes near."""
     near = get_close_matches(name, list(allowed), n=1, cutoff=0.6)

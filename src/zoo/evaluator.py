@@ -15,7 +15,6 @@ import numpy as np
 import torch
 
 from zoo import device as devices
-from zoo import plugins
 from zoo.checkpoint import Checkpoint
 from zoo.contract import Dataset, Drawable, Item, Measures, Record, Splits, Task
 from zoo.core.model import Model
@@ -123,7 +122,7 @@ def evaluate(
     if data is not None:
         spec = spec.model_copy(update={"data": spec.data.model_copy(update={"name": str(data)})})
     checkpoint = run.checkpoint()
-    splits = plugins.task_class(spec.task).datasets(spec, checkpoint.metadata()["info"])
+    splits = run.task_class.datasets(spec, checkpoint.metadata()["info"])
     notes = [*splits.notes, *_notes(splits, split, seen=spec.data.name == run.spec.data.name)]
     return _examine(run, checkpoint, spec, splits, split, on_error=on_error, device=where, notes=notes)
 
@@ -192,7 +191,8 @@ def _examine(
             "weights": "averaged" if checkpoint.ema_weights else "trained",
             "chosen": chosen,
         },
-        versions=versions(["torch", "numpy"]) | {stamp.distribution: stamp.version for stamp in spec.plugins.values()},
+        versions=versions(["attention-zoo", "torch", "numpy"])
+        | {stamp.distribution: stamp.version for stamp in spec.plugins.values()},
         seconds=seconds,
         items_per_second=len(found.records) / seconds,
         skipped=found.skipped,

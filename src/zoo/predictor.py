@@ -6,7 +6,7 @@ import csv
 import json
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple, TextIO
@@ -108,5 +108,8 @@ def _whole_file(path: Path) -> Iterator[TextIO]:
             yield file
         flush(part)
         part.replace(path)
+    except OSError as error:  # a full disk too; inputs that cannot be read have become answers
+        raise UserError(f"cannot write '{path}': {error.strerror}\nname a file elsewhere with --out") from error
     finally:
-        part.unlink(missing_ok=True)
+        with suppress(OSError):
+            part.unlink(missing_ok=True)

@@ -34,7 +34,7 @@ class Report:
         seed: Of the run, and of the intervals' resamples.
         split: `train`, `validation`, `test`, or `all` of them together.
         primary: The metric that picked the checkpoint.
-        loss: The training loss, label smoothing included, mean over the split.
+        loss: What training minimises, such as cross-entropy with its label smoothing; mean over the split.
         metrics: Figures with 95 % bootstrap intervals.
         commit: Of the zoo's own checkout, with ``+changes`` where its files differ from it; None when installed.
         checkpoint: ``{"step": ..., "weights": "trained" | "averaged", "chosen": "best" | "newest"}``; the best is so
@@ -172,7 +172,7 @@ class Report:
         chosen = {"best": "best by validation", "newest": "the newest"}[self.checkpoint["chosen"]]
         return [
             ("checkpoint", f"step {self.checkpoint['step']}, {chosen}, {self.checkpoint['weights']} weights"),
-            ("loss", f"{_cell(self.loss)} (the training loss, label smoothing included)"),
+            ("loss", f"{_cell(self.loss)} (as in training)"),
             ("seed", str(self.seed)),
             ("evaluated", f"{self.date}, {self.seconds:.1f} s, {self.items_per_second:.0f} items/s on {self.device}"),
             ("commit", self.commit or "none"),

@@ -36,6 +36,25 @@ class Run:
     def spec(self) -> RunSpec:
         return registry.read_run_spec(self.folder / "spec.yaml")
 
+    @cached_property
+    def task_class(self) -> type[Task]:
+        """
+        Raises:
+            UserError: The plugin that the run was made with is not installed, or cannot be loaded.
+        """
+        try:
+            return plugins.task_class(self.spec.task)
+        except UserError as error:
+            known = {row.name for row in plugins.rows()}
+            lost = [stamp for name, stamp in self.spec.plugins.items() if name not in known and name != plugins.SESSION]
+            if not lost:
+                raise
+            listed = ", ".join(f"{stamp.distribution} {stamp.version}" for stamp in lost)
+            raise UserError(
+                f"run '{self.folder}' was made with {listed}, which is not installed\n"
+                f"install it: pip install {' '.join(stamp.distribution for stamp in lost)}"
+            ) from error
+
     @property
     def checkpoints(self) -> Path:
         return self.folder / "checkpoints"
@@ -45,9 +64,31 @@ class Run:
         return self.folder / "metrics.jsonl"
 
     def status(self) -> dict[str, Any]:
-        """``{"state": "running" | "done" | "preempted" | "failed", ...}``; empty before the first write."""
+        """``{"state": "running" | "done" | "preempted" | "failed" | "killed", ...}``; empty before the first write.
+
+        A killed training could not write so itself: it says that it runs, but nobody holds its lock.
+        """
         path = self.folder / "status.json"
-        return json.loads(path.read_text()) if path.exists() else {}
+        status: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
+        if status.get("state") == "running" and not self.is_locked():
+            status |= {"state": "killed", "why": "the process ended without a word; --resume goes on"}
+        return status
+
+    def is_blank(self) -> bool:
+        """Nothing was learnt here yet, and nobody is at it."""
+        learnt = self.metrics() or any(self.checkpoints.glob("*"))
+        return not learnt and not self.is_locked()
+
+    def is_locked(self) -> bool:
+        """Some process trains here."""
+        try:
+            with (self.folder / ".lock").open() as file:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except FileNotFoundError:
+            return False
+        except BlockingIOError:
+            return True
+        return False
 
     def set_status(self, state: str, **facts: Any) -> None:
         now = datetime.now().astimezone().isoformat(timespec="seconds")
@@ -89,7 +130,7 @@ class Run:
     def load_task(self, checkpoint: Checkpoint | None = None) -> Task:
         """The run's task, told what the training data decided, such as the class names."""
         info: Mapping[str, Any] = (checkpoint or self.checkpoint()).metadata()["info"]
-        return plugins.task_class(self.spec.task)(self.spec, info)
+        return self.task_class(self.spec, info)
 
     def load_model(self, checkpoint: Checkpoint | None = None) -> "Model":
         """The trained model, in evaluation mode, on the CPU; the averaged weights where the run keeps an average.
@@ -100,7 +141,7 @@ class Run:
         from safetensors.torch import load_file
 
         checkpoint = checkpoint or self.checkpoint()
-        model = plugins.task_class(self.spec.task).build(self.spec)
+        model = self.task_class.build(self.spec)
         model.load_state_dict(load_file(checkpoint.ema_weights or checkpoint.weights))
         return model.eval()
 
@@ -151,16 +192,19 @@ def load(name_or_run: str | Path | Run) -> "Model":
 def create_run(out: str | Path | None, spec: RunSpec) -> Run:
     """A new folder with the spec in it; ``runs/NAME-DATETIME`` when none is named.
 
+    A run that failed before its first step does not hold its place.
+
     Raises:
         UserError: The folder holds something already, or cannot be written.
     """
     folder = Path(out) if out is not None else Path("runs") / f"{spec.model}-{datetime.now():%Y%m%d-%H%M%S}"
-    if (folder / "spec.yaml").exists():
+    holds_run = (folder / "spec.yaml").exists()
+    if holds_run and not Run(folder).is_blank():
         raise UserError(f"'{folder}' holds a run already\nadd --resume to go on with it, or name another folder")
     try:
-        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        if not holds_run and folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
             raise UserError(f"'{folder}' is not an empty folder\nname a new or an empty one with --out")
-        (folder / "checkpoints").mkdir(parents=True)
+        (folder / "checkpoints").mkdir(parents=True, exist_ok=True)
         registry.write_run_spec(spec, folder / "spec.yaml")
     except OSError as error:
         raise UserError(

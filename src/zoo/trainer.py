@@ -24,10 +24,11 @@ from zoo import device as devices
 from zoo import evaluator, plugins, registry
 from zoo.checkpoint import discard_after, newest_checkpoint, prune, restore, save_checkpoint
 from zoo.contract import Dataset, Splits
+from zoo.cost import training_memory_bytes
 from zoo.data.loader import Loaded, training_batches
 from zoo.data.sampler import Plan
 from zoo.data.seeding import seed_of
-from zoo.errors import UserError
+from zoo.errors import UserError, counted
 from zoo.files import write_atomically
 from zoo.optim import average, build_optimizer, learning_rate
 from zoo.progress import TrainingProgress, Window
@@ -92,7 +93,7 @@ def train(
         settings = [*settings, *(f"{key}={value}" for key, value in said.items())]
     if resume:
         run = _run_to_resume(out, name, recipe=recipe, data=data, task=task, settings=settings)
-        splits = plugins.task_class(run.spec.task).datasets(run.spec)
+        splits = run.task_class.datasets(run.spec)
     else:
         asked = registry.open_registry().resolve(name, recipe=recipe, data=data, task=task, settings=settings)
         devices.pick(asked.spec.train.device)
@@ -116,8 +117,11 @@ def train(
             run.set_status("preempted", why=str(preempted))
             raise preempted from None
         except BaseException as error:
-            run.set_status("failed", why=f"{type(error).__name__}: {error}")
-            raise
+            told = _too_large(run) if devices.is_out_of_memory(error) else error
+            run.set_status("failed", why=f"{type(told).__name__}: {told}")
+            if told is error:
+                raise
+            raise told from error
         run.set_status("done", step=state.step, best=state.best, skipped=state.skipped)
     return run
 
@@ -144,12 +148,22 @@ def _refuse_empty(splits: Splits, name: str) -> None:
             )
 
 
+def _too_large(run: Run) -> UserError:
+    spec, cost = run.spec, plugins.cost(run.spec)
+    needs = f", about {training_memory_bytes(cost, spec.train) / 2**30:.2g} GiB by formula," if cost else ""
+    return UserError(
+        f"training '{spec.model}' with batches of {spec.train.batch_size}{needs} does not fit into the memory of "
+        f"{devices.pick(spec.train.device).type}\n"
+        "lower train.batch_size; train.accumulate, raised by as much, keeps the updates the same"
+    )
+
+
 def _skipped_note(skipped: Mapping[str, str]) -> list[str]:
     if not skipped:
         return []
     listed = "; ".join(f"{name} ({why})" for name, why in list(skipped.items())[:20])
     more = f"; {len(skipped) - 20} more, all in status.json" if len(skipped) > 20 else ""
-    return [f"{len(skipped)} items could not be read in training and were skipped: {listed}{more}"]
+    return [f"{counted(len(skipped), 'item')} could not be read in training: skipped: {listed}{more}"]
 
 
 def fit(run: Run, splits: Splits, stop: StopSignal, *, show_progress: bool = True) -> State:
@@ -160,15 +174,14 @@ def fit(run: Run, splits: Splits, stop: StopSignal, *, show_progress: bool = Tru
         Preempted: `stop` asked for it; the run is saved.
     """
     spec, train = run.spec, run.spec.train
-    task_class = plugins.task_class(spec.task)
-    task = task_class(spec, splits.info)
+    task = run.task_class(spec, splits.info)
     device = devices.pick(train.device)
     plan = Plan(len(splits.train), train.batch_size, accumulate=train.accumulate, seed=train.seed)
     total = train.steps or train.epochs * plan.updates_per_epoch
     eval_every = train.eval_every or plan.updates_per_epoch
 
     torch.manual_seed(seed_of("weights", train.seed))
-    model = task_class.build(spec).to(device)
+    model = run.task_class.build(spec).to(device)
     ema = average(model, train.ema_decay) if train.ema_decay else None
     optimizer = build_optimizer(model, train)
     state, going_on = _restored(run, splits, model, optimizer, ema)

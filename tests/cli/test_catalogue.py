@@ -100,6 +100,12 @@ def test_registry_check_lists_every_error(zoo, tmp_path: Path) -> None:
     assert f"{path}:2:1: modles: unknown key 'modles'; did you mean 'models'?" in err.splitlines()
 
 
+def test_registry_check_of_a_copy_of_an_installed_catalogue_is_content(zoo, tmp_path: Path) -> None:
+    (tmp_path / "registry.yaml").write_bytes(CATALOGUE.read_bytes())
+    status, out, _ = zoo("registry", "check", str(tmp_path / "registry.yaml"), "--json")
+    assert (status, out) == (0, "[]\n")
+
+
 def test_registry_check_of_ours_is_content(zoo) -> None:
     assert zoo("registry", "check", str(CATALOGUE), "--json") == (0, "[]\n", f"{CATALOGUE}: no problems\n")
 

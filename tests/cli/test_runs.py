@@ -83,7 +83,8 @@ def test_eval_shows_the_report(zoo: Callable[..., Ended], trained: Run) -> None:
     [
         (["eval", "nowhere"], "'nowhere' does not exist"),
         (["eval", "RUN", "--split", "tset"], "unknown split 'tset'; did you mean 'test'"),
-        (["predict", "RUN", "nowhere.txt"], "no file 'nowhere.txt'"),
+        (["predict", "RUN", "nowhere.txt"], "nowhere.txt"),
+        (["predict", "RUN", "FILE", "--out", "/proc/x.csv"], "cannot write '/proc/x.csv'"),
         (["predict", "RUN", "-"], "stdin named no input"),
         (["predict", "RUN", "FILE", "--out", "x.xlsx"], "written as .csv or .jsonl"),
         (["predict", "RUN", "FILE", "--top-k", "0"], "top-k"),
@@ -175,6 +176,17 @@ def test_runs_stand_side_by_side_and_broken_ones_say_why(zoo: Callable[..., Ende
     assert row["steps"] == 12
     assert row["problem"]
     assert "tiny" in zoo("runs", folder).out
+
+
+def test_runs_knows_the_killed_and_counts_links_once(zoo: Callable[..., Ended], trained: Run) -> None:
+    trained.set_status("running")  # as one whose process is gone
+    (trained.folder.parent / "latest").symlink_to(trained.folder)
+    rows = {row["run"]: row for row in zoo("runs", trained.folder.parent, "--json").document}
+    assert rows["run"]["state"] == "killed"
+    assert "latest" not in rows
+    with trained.lock():
+        (row,) = zoo("runs", trained.folder, "--json").document
+    assert row["state"] == "running"
 
 
 def test_runs_of_a_live_run_survives_files_that_go(

@@ -94,6 +94,20 @@ def test_a_wrong_word_is_named_with_what_was_meant(zoo: Zoo, command: str, words
     assert list(Path().iterdir()) == [], "nothing is left behind"
 
 
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (["train", "vit-micro", "--data", ""], "--data is empty"),
+        (["train", "vit-micro", "--data="], "--data is empty"),
+        (["predict", "run", ""], "an argument is empty"),
+        (["train", "vit-micro", "--out", ""], "--out is empty"),
+    ],
+)
+def test_an_unset_shell_variable_means_nothing(zoo: Zoo, arguments: list[str], named: str) -> None:
+    refused(zoo(*arguments), named)
+    assert list(Path().iterdir()) == []
+
+
 # ---------------------------------------------------------------- folders of pictures
 
 
@@ -123,7 +137,7 @@ def test_a_broken_picture_is_skipped_on_request_and_listed(
     spoil(pictures / "train" / "cat" / "bad.png")
     ended = zoo(*train(pictures, "--set", "train.epochs=1", "--set", "data.on_error=skip"))
     assert ended.status == 0
-    assert "1 items could not be read" in ended.out
+    assert "1 item could not be read" in ended.out
     assert "train/cat/bad.png" in ended.out
     assert list(Run(Path("run")).status()["skipped"]) == ["train/cat/bad.png"]
 
@@ -151,7 +165,29 @@ def test_deep_grey_and_cmyk_pictures_are_trained_on_and_predicted(zoo: Zoo, pict
     assert len(ended.out.splitlines()) == 3
 
 
+def test_predict_answers_what_is_there_and_names_what_is_not(zoo: Zoo, pictures: Path, tmp_path: Path) -> None:
+    assert zoo(*train(pictures, "--steps", 1)).status == 0
+    (tmp_path / "none").mkdir()
+    ended = zoo("predict", "run", "nowhere.png", pictures / "test" / "cat", tmp_path / "none")
+    assert ended.status == 2
+    assert len(ended.out.splitlines()) == 3
+    for words in (
+        "no file or folder 'nowhere.png'",
+        f"the folder '{tmp_path / 'none'}' holds no file",
+        "2 of 4 inputs",
+    ):
+        assert words in ended.err
+
+
 # ---------------------------------------------------------------- run folders
+
+
+def test_a_run_whose_plugin_is_gone_names_what_to_install(zoo: Zoo, pictures: Path) -> None:
+    assert zoo(*train(pictures, "--steps", 1)).status == 0
+    spec = Path("run/spec.yaml")
+    changed = spec.read_text().replace("task: image-classification", "task: bird-songs")
+    spec.write_text(changed.replace("  vit:\n    distribution: attention-zoo", "  birds:\n    distribution: zoo-birds"))
+    refused(zoo("eval", "run"), "made with zoo-birds 0.1.0", "pip install zoo-birds")
 
 
 def test_a_folder_that_cannot_be_written_is_named(

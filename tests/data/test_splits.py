@@ -79,8 +79,8 @@ def test_an_official_split_is_kept_and_what_leaks_is_dropped_and_counted() -> No
     assert contents(validation) == ["x"]
     assert contents(test) == ["z", "y"]
     assert notes == [
-        "validation: 1 items dropped, each equal to one of test",
-        "train: 1 items dropped, each equal to one of test",
+        "validation: 1 item dropped, each equal to one of test",
+        "train: 1 item dropped, each equal to one of test",
         "train: 2 items dropped, each equal to one of validation",
     ]
 
@@ -98,7 +98,13 @@ def test_a_class_that_vanishes_is_noted() -> None:
     moved = next(i for i, word in enumerate(words) if draw(word, "test") < DATA.test_fraction)
     targets = [int(i == moved) for i in range(40)]
     *_, notes = split(Source({"train": Letters(words, targets)}, {"classes": ["often", "once"]}), DATA)
-    assert "train: class 'once' has no items left after splitting" in notes
+    assert "train: no items left after splitting of class 'once'" in notes
+
+
+def test_targets_without_class_names_are_no_classes() -> None:
+    words = [str(i) for i in range(40)]
+    *_, notes = split(Source({"train": Letters(words, [i / 7 for i in range(40)])}, {"unit": "metre"}), DATA)
+    assert not any("class" in note for note in notes)
 
 
 def test_too_little_to_split_is_refused() -> None:

@@ -1,7 +1,11 @@
 """The command line: thin typer commands over the library. Torch-free until a command needs it."""
 
 import os
+import signal
 import sys
+from collections.abc import Sequence
+from itertools import pairwise
+from types import FrameType
 from typing import Annotated
 
 # pydantic would look through every installed distribution for plugins of its own, which takes as long as all of ours.
@@ -49,8 +53,25 @@ def _options(
 
 def main() -> None:
     """Run a command. A `UserError` is one message and exit status 2; anything else is a fault of ours."""
+    signal.signal(signal.SIGINT, _stop)
     try:
+        _refuse_empty(sys.argv[1:])
         app()
     except UserError as error:
         print(f"zoo: {error}", file=sys.stderr)
         sys.exit(2)
+
+
+def _stop(number: int, frame: FrameType | None) -> None:
+    """Typer ends without a word; a training, which has something to save, listens itself."""
+    print("zoo: stopped", file=sys.stderr)
+    raise KeyboardInterrupt
+
+
+def _refuse_empty(arguments: Sequence[str]) -> None:
+    """An unset shell variable must not mean the working folder, or the default data."""
+    for before, argument in pairwise(["", *arguments]):
+        option = before if before.startswith("-") and "=" not in before else ""
+        if argument == "" or (argument.startswith("--") and argument.find("=") == len(argument) - 1):
+            where = argument[:-1] or option
+            raise UserError(f"{where or 'an argument'} is empty\ngive it a value, or leave it out")

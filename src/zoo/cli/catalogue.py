@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from zoo.cli.output import note, print_json, print_table
-from zoo.errors import UserError
+from zoo.errors import UserError, counted
 
 if TYPE_CHECKING:
     from zoo.registry import Registry
@@ -41,8 +41,9 @@ def list_models(
         ("model", "task", "parameters", "data", "result"),
         [(row["name"], row["task"], _count(row["parameters"]), row["data"], _result(row["measured"])) for row in rows],
     )
+    note("parameters are the model's own; a recipe may change its rooms, as 'zoo show NAME' tells")
     if known.problems:
-        note(f"{len(known.problems)} problems in catalogues; run 'zoo plugins list'")
+        note(f"{counted(len(known.problems), 'problem')} in catalogues; run 'zoo plugins list'")
     return None
 
 
@@ -101,7 +102,7 @@ def check(
         print_json([{key: getattr(problem, key) for key in fields} for problem in problems])
     if problems:
         listed = [] if json else [str(problem) for problem in problems]
-        raise UserError("\n".join([f"{len(problems)} problems in {file}", *listed]))
+        raise UserError("\n".join([f"{counted(len(problems), 'problem')} in {file}", *listed]))
     note(f"{file}: no problems")
 
 
@@ -206,4 +207,5 @@ def _result(measured: dict[str, Any] | None) -> str | None:
     if measured is None:
         return None
     spread = "" if measured["std"] is None else f" ± {measured['std']:.4f}"
-    return f"{measured['metric']} {measured['value']:.4f}{spread} on {measured['data']}, {measured['seeds']} seeds"
+    seeds = counted(measured["seeds"], "seed")
+    return f"{measured['metric']} {measured['value']:.4f}{spread} on {measured['data']}, {seeds}"

@@ -21,6 +21,8 @@ def list_plugins(json: Json = False) -> None:
     from zoo.registry import open_registry
 
     rows = plugins.rows()
+    for name in plugins.unknown_blocks():
+        note(f"ZOO_DISABLE_PLUGINS names '{name}', which fits no plugin")
     problems = {problem.plugin: str(problem) for problem in reversed(open_registry().problems)}
     rows = [replace(row, reason=row.reason or problems.get(row.name, "")) for row in rows]
     if json:

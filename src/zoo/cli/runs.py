@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from zoo.cli.output import note, print_json, print_table
-from zoo.errors import UserError
+from zoo.errors import UserError, counted
 
 RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder, as `zoo train` printed it.")]
 Inputs = Annotated[
@@ -94,7 +94,7 @@ def predict(
     elif rows:
         print_table(list(rows[0]), [[_short(value) for value in row.values()] for row in rows])
     if out is not None:
-        note(f"written: {out}, {num_predicted} predictions")
+        note(f"written: {out}, {counted(num_predicted, 'prediction')}")
     _fail_if(num_failed, num_predicted + num_failed)
 
 
@@ -157,10 +157,12 @@ def compare(
     """
     if not folder.is_dir():
         raise UserError(f"there is no folder '{folder}'\nname a folder of runs, or make one: zoo train vit-small")
-    folders = (
-        [folder] if (folder / "spec.yaml").exists() else sorted(each for each in folder.iterdir() if each.is_dir())
-    )
-    rows = [_overview(each) for each in folders]
+    alone = (folder / "spec.yaml").exists()
+    folders = [folder] if alone else sorted(each for each in folder.iterdir() if each.is_dir())
+    once = {
+        each.resolve(): each for each in sorted(folders, key=Path.is_symlink, reverse=True)
+    }  # a link is no other run
+    rows = [_overview(each) for each in folders if each in once.values()]
     if json:
         print_json(rows)
     elif rows:
@@ -180,7 +182,8 @@ def _overview(folder: Path) -> dict[str, Any]:
         row["modified"] = f"{datetime.fromtimestamp(_modified(folder)):%Y-%m-%d %H:%M}"
         run = open_run(folder)
         row |= {"model": run.spec.model, "data": run.spec.data.name}
-        row |= {"state": run.status().get("state"), "problem": run.status().get("why")}
+        status = run.status()
+        row |= {"state": status.get("state"), "problem": status.get("why")}
         trained = [each for each in run.metrics() if each["split"] == "train"]
         row["steps"] = trained[-1]["step"] if trained else 0
         row["seconds"] = round(_seconds(trained, run.spec.train.batch_size * run.spec.train.accumulate))
@@ -251,5 +254,5 @@ def _unreadable(name: str, reason: str) -> str:
 
 def _fail_if(num_failed: int, total: int) -> None:
     if num_failed:
-        note(f"{num_failed} of {total} inputs could not be read")
+        note(f"{num_failed} of {counted(total, 'input')} could not be read")
         raise typer.Exit(2)

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 from zoo.contract import Dataset, Finding, Source
 from zoo.data.splits import Labelled, fingerprints
+from zoo.errors import counted
 
 TINY = 10
 """Fewer items of a class may leave none for validation or test."""
@@ -27,10 +28,11 @@ def check(source: Source, unreadable: Collection[str] = ()) -> list[Finding]:
     """
     groups: dict[str, list[Member]] = defaultdict(list)
     sizes: dict[str, Counter[Any]] = {}
-    names = source.info.get("classes")
+    names = source.info.get("classes")  # targets are classes only where the source names them
     for split, dataset in source.splits.items():
         labels = [names[each] if names and each is not None else each for each in _labels(dataset)]
-        sizes[split] = Counter(labels)
+        if names:
+            sizes[split] = Counter(labels)
         for item_id, label, content in zip(dataset.ids, labels, fingerprints(dataset), strict=True):
             if item_id not in unreadable:
                 groups[content].append(Member(split, item_id, label))
@@ -59,7 +61,9 @@ def _leaks(copies: Sequence[Sequence[Member]]) -> Iterator[Finding]:
         if len(splits) > 1:
             leaked[" and ".join(sorted(splits))] += [each.id for each in members]
     for splits, items in sorted(leaked.items()):
-        message = f"{len(items)} items are equal across {splits}; training drops them from the split that learns"
+        message = (
+            f"{counted(len(items), 'item')} equal across {splits}; training drops these from the split that learns"
+        )
         yield Finding("leak", message, items, "warning")
 
 
@@ -73,7 +77,9 @@ def _duplicates(copies: Sequence[Sequence[Member]]) -> Iterator[Finding]:
                 again.append(each.id)
             seen.add(place)
     if again:
-        yield Finding("duplicate", f"{len(again)} items are equal to an earlier one of their class", again, "warning")
+        yield Finding(
+            "duplicate", f"{counted(len(again), 'item')} equal to an earlier one of the class", again, "warning"
+        )
 
 
 def _classes(sizes: dict[str, Counter[Any]]) -> Iterator[Finding]:

@@ -140,24 +140,32 @@ def walk(folder: Path, suffixes: Collection[str] | None = None) -> Iterator[Path
 def find_files(sources: Sequence[str], suffixes: Collection[str]) -> Files:
     """The files a user names, and those below the folders that a user names; ids are the paths.
 
+    What is not there, or is a folder without such a file, is an item too: `require_file` says so when it is read, and
+    the others are answered.
+
     Raises:
-        UserError: A source is not there, or a folder holds no such file.
+        UserError: Nothing is named.
     """
+    if not sources or "" in sources:
+        raise UserError("nothing to read; give paths of files or folders")
     paths: list[Path] = []
     for source in sources:
         path = Path(source).expanduser()
-        if path.is_dir():
-            found = sorted(walk(path, suffixes))
-            if not found:
-                raise UserError(f"the folder '{source}' holds no file of {' '.join(suffixes)}")
-            paths += found
-        elif path.is_file():
-            paths.append(path)
-        else:
-            raise UserError(f"there is no file or folder '{source}'; give paths of files or folders")
-    if not paths:
-        raise UserError("nothing to read; give paths of files or folders")
+        paths += (path.is_dir() and sorted(walk(path, suffixes))) or [path]
     return Files(paths, [path.as_posix() for path in paths], [None] * len(paths))
+
+
+def require_file(path: Path, suffixes: Collection[str]) -> None:
+    """
+    Raises:
+        UserError: There is no such file, it is a folder, or it is empty.
+    """
+    if path.is_dir():
+        raise UserError(f"the folder '{path}' holds no file of {' '.join(suffixes)}")
+    if not path.exists():
+        raise UserError(f"there is no file or folder '{path}'")
+    if path.stat().st_size == 0:
+        raise UserError(f"the file '{path}' is empty (0 bytes)")
 
 
 # ---------------------------------------------------------------- fingerprints

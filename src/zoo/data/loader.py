@@ -90,7 +90,8 @@ def _load(
             where = "" if item_id in reason else f" '{item_id}'"
             raise UserError(
                 f"cannot read item{where}: {reason}\n"
-                "mend or remove it, or pass --set data.on_error=skip to go on without such items"
+                "mend or remove it ('zoo data check' names all such items), or pass --set data.on_error=skip to go on "
+                "without them"
             )
         yield loaded
 

@@ -12,13 +12,14 @@ and one of validation that is equal to one of test, is dropped and counted.
 """
 
 import hashlib
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 from zoo.contract import Dataset, Item, Source
-from zoo.errors import UserError
+from zoo.errors import UserError, counted
 from zoo.specs import DataSpec
+
+LISTED = 20
 
 
 @runtime_checkable
@@ -81,7 +82,7 @@ def split(source: Source, data: DataSpec) -> tuple[Subset, Subset, Subset, list[
         for left, (name, fraction) in zip(range(len(missing), 0, -1), missing.items(), strict=True):
             members[name], members["train"] = _take(members["train"], prints["train"], name, fraction, leave=left)
             taken_from[name] = "train"
-            notes.append(f"{name}: {len(members[name])} items taken out of train by the hash of each")
+            notes.append(f"{name}: {counted(len(members[name]), 'item')} taken out of train by the hash of each")
     contents = {name: [prints[taken_from[name]][i] for i in indices] for name, indices in members.items()}
     for name, others in (("validation", ("test",)), ("train", ("test", "validation"))):
         for other in others:
@@ -137,15 +138,19 @@ def _drop(name: str, other: str, members: dict[str, list[int]], contents: dict[s
     dropped = len(members[name]) - len(kept)
     members[name] = [members[name][position] for position in kept]
     contents[name] = [contents[name][position] for position in kept]
-    return [f"{name}: {dropped} items dropped, each equal to one of {other}"] if dropped else []
+    return [f"{name}: {counted(dropped, 'item')} dropped, each equal to one of {other}"] if dropped else []
 
 
 def _vanished(before: Dataset, train: Subset, info: Mapping[str, Any]) -> list[str]:
-    """A note for each class that has items to train on, but none left after splitting."""
-    if not isinstance(before, Labelled):
-        return []
+    """A note where classes have items to train on, but none left after splitting.
+
+    Targets are classes where the source names them: those of a regression may each occur once.
+    """
     names = info.get("classes")
-    gone = Counter(before.targets).keys() - Counter(train.targets).keys()
-    return [
-        f"train: class '{names[each] if names else each}' has no items left after splitting" for each in sorted(gone)
-    ]
+    if names is None or not isinstance(before, Labelled) or not isinstance(train, Labelled):
+        return []
+    if not all(isinstance(each, int) for each in before.targets):
+        return []
+    gone = [str(names[each]) for each in sorted(set(before.targets) - set(train.targets))]
+    listed = ", ".join(f"'{name}'" for name in gone[:LISTED]) + (" ..." if len(gone) > LISTED else "")
+    return [f"train: no items left after splitting of class {listed}"] if gone else []

@@ -5,6 +5,7 @@ asked), `scaffold` (a new one). All torch-free: manifests are imported at the fi
 ``"package.module:Name"``, when it is used.
 """
 
+from zoo.plugins.discovery import unknown_blocks
 from zoo.plugins.loading import Status
 from zoo.plugins.lookup import (
     PluginRow,
@@ -46,4 +47,5 @@ __all__ = [
     "task_part",
     "tasks",
     "trackers",
+    "unknown_blocks",
 ]

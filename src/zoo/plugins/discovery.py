@@ -93,6 +93,15 @@ def find(requested: str, disabled: str) -> tuple[Found, ...]:
     return tuple(found)
 
 
+def unknown_blocks() -> list[str]:
+    """Names in ZOO_DISABLE_PLUGINS that fit no plugin, and so block nothing."""
+    requested, disabled = environment()
+    known = {THIRD_PARTY}
+    for each in find(requested, disabled):
+        known |= {_canonical(name) for name in (each.name, each.module, each.distribution or each.name)}
+    return [name for name in _names(disabled) if _canonical(name) not in known]
+
+
 def package_files(module: str) -> list[Path]:
     """Where a module's top-level package lies: its folders, or the file of a module that is no package."""
     try:

@@ -18,13 +18,20 @@ def check(path: Path) -> list[Problem]:
     own = load(path)
     if any(len(problem.keys) < 2 for problem in own.problems):
         return list(own.problems)
-    others = [(plugin, load(other)) for plugin, other in files() if other.resolve() != path.resolve()]
+    others = [(plugin, load(other)) for plugin, other in files() if not _is_copy(path, other)]
     together = gather([*others, (plugins.SESSION, plugins.registered()), ("", own)])
     problems = {problem for problem in together.problems if problem.file == str(path)}
     for (kind, name), origin in together.origins.items():
         if origin.document is own.document:
             problems |= set(_check_entry(together, kind, name))
     return sorted(problems)
+
+
+def _is_copy(path: Path, other: Path) -> bool:
+    """The same catalogue, perhaps changed since it was installed: the same file, content or package."""
+    if path.resolve() == other.resolve() or path.read_bytes() == other.read_bytes():
+        return True
+    return (path.resolve().parent / "__init__.py").is_file() and path.resolve().parent.name == other.parent.name
 
 
 def _check_entry(registry: Registry, kind: Kind, name: str) -> list[Problem]:

@@ -116,7 +116,7 @@ class Registry:
         """
         model: ModelSpec = self.find("models", name)
         chosen = self._recipe(name, recipe, data)
-        place = self._place(name, data or (self.recipes[chosen].data.name if chosen else None))
+        place = self._place(name, data if data is not None else self.recipes[chosen].data.name if chosen else None)
         if place in self.datasets and self.datasets[place].task != model.task and not (chosen or task):
             raise UserError(
                 f"dataset '{place}' is for {self.datasets[place].task}, but model '{name}' is for {model.task}\n"
@@ -179,6 +179,8 @@ class Registry:
             )
         if data in self.datasets:
             return data
+        if not data:
+            raise UserError("the data's name is empty\nname a dataset, a folder or a file, or leave it out")
         path = Path(data).expanduser()
         if path.exists():
             return str(path.resolve())

@@ -13,11 +13,15 @@ SHORTEST, LONGEST = 8, 32
 
 
 class Sequences:
-    """Sequences of letters, each with the index of its most frequent one, or None where that is not known."""
+    """Sequences of letters, each with the index of its most frequent one, or None where that is not known.
 
-    def __init__(self, texts: list[str], targets: list[int | None]) -> None:
+    Args:
+        ids: What each is called; its position when None.
+    """
+
+    def __init__(self, texts: list[str], targets: list[int | None], ids: list[str] | None = None) -> None:
         self.texts, self.targets = texts, targets
-        self.ids = [f"{index}-{text}" for index, text in enumerate(texts)]
+        self.ids = ids or [str(index) for index in range(len(texts))]
         self.lengths = [len(text) for text in texts]
 
     def __len__(self) -> int:

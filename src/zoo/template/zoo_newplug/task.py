@@ -41,14 +41,13 @@ class MostFrequent:
         return Splits(train, validation, test, {"classes": classes}, settings, notes)
 
     def inputs(self, sources: Sequence[str]) -> Sequences:
-        known = ascii_lowercase[: self.embed.num_symbols]
-        for text in sources:
-            if not text or set(text) - set(known):
-                raise UserError(f"'{text}' is no sequence of the letters {known[0]} to {known[-1]}")
-        return Sequences(list(sources), [None] * len(sources))
+        return Sequences(list(sources), [None] * len(sources), ids=list(sources))
 
     def transform(self, item: Item, rng: np.random.Generator | None) -> Mapping[str, Any]:
-        symbols = np.array([ascii_lowercase.index(letter) for letter in item.inputs])
+        known = ascii_lowercase[: self.embed.num_symbols]
+        if not item.inputs or set(item.inputs) - set(known):
+            raise UserError(f"'{item.inputs}' is no sequence of the letters {known[0]} to {known[-1]}")
+        symbols = np.array([known.index(letter) for letter in item.inputs])
         if rng is not None and self.augment.shuffle:
             symbols = rng.permutation(symbols)
         return {"symbols": symbols, "target": item.target}

@@ -17,7 +17,7 @@ class Sequences:
 
     def __init__(self, texts: Sequence[str], *, tagged: bool) -> None:
         self.texts, self.tagged = list(texts), tagged
-        self.ids = [f"{index}-{text}" for index, text in enumerate(texts)]
+        self.ids = [f"{index}-{text}" for index, text in enumerate(texts)] if tagged else self.texts
         self.lengths = [len(text) for text in texts]
 
     def __len__(self) -> int:

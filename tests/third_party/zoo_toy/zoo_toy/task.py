@@ -36,14 +36,13 @@ class SequenceTagging:
         return Splits(train, validation, test, {"tags": tags}, {"head.num_tags": len(tags)}, notes)
 
     def inputs(self, sources: Sequence[str]) -> Sequences:
-        known = ascii_lowercase[: self.embed.num_symbols]
-        for text in sources:
-            if not text or set(text) - set(known):
-                raise UserError(f"'{text}' is no sequence of the letters {known[0]} to {known[-1]}")
         return Sequences(sources, tagged=False)
 
     def transform(self, item: Item, rng: np.random.Generator | None) -> Mapping[str, Any]:
-        symbols = np.array([ascii_lowercase.index(letter) for letter in item.inputs])
+        known = ascii_lowercase[: self.embed.num_symbols]
+        if not item.inputs or set(item.inputs) - set(known):
+            raise UserError(f"'{item.inputs}' is no sequence of the letters {known[0]} to {known[-1]}")
+        symbols = np.array([known.index(letter) for letter in item.inputs])
         tags = None if item.target is None else np.array(item.target)
         if rng is not None and tags is not None and self.augment.shuffle:
             order = rng.permutation(len(symbols))
