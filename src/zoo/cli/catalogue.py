@@ -74,7 +74,7 @@ def show(
     document = {
         "name": name,
         "description": model.description,
-        "plugin": known.origin("models", name),
+        "plugin": known.owner(name),
         "recipe": resolved.recipe,
         "recipes": {key: _measured(each.measured) for key, each in known.recipes_of(name).items()},
         **_costs(spec),
@@ -130,7 +130,7 @@ def _listed(known: Registry, name: str) -> dict[str, Any]:
     return {
         "name": name,
         "task": known.models[name].task,
-        "plugin": known.origin("models", name),
+        "plugin": known.owner(name),
         "description": known.models[name].description,
         "parameters": parameters,
         "data": known.default_data(name),
