@@ -29,11 +29,11 @@ def trained(out: Path, **settings: Any) -> Run:
 
 
 def last(run: Run) -> Model:
-    return run.load_model(run.checkpoint("last"))
+    return run.load_model(run.checkpoint("newest"))
 
 
 def weights_hash(run: Run) -> str:
-    return hashlib.sha256(run.checkpoint("last").weights.read_bytes()).hexdigest()
+    return hashlib.sha256(run.checkpoint("newest").weights.read_bytes()).hexdigest()
 
 
 def test_it_learns_and_leaves_a_whole_run_folder(tiny: str, tmp_path: Path) -> None:
@@ -83,7 +83,7 @@ def _copy_until(run: Run, to: Path, step: int) -> None:
 
 
 def _sha(run: Run, name: str) -> str:
-    return hashlib.sha256((run.checkpoint("last").folder / name).read_bytes()).hexdigest()
+    return hashlib.sha256((run.checkpoint("newest").folder / name).read_bytes()).hexdigest()
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -103,7 +103,7 @@ def test_a_signal_saves_and_says_how_to_go_on(tiny: str, tmp_path: Path, number:
     assert "Traceback" not in said
     run = open_run(out)
     assert run.status()["state"] == "preempted"
-    assert run.checkpoint("last").step > 3
+    assert run.checkpoint("newest").step > 3
 
 
 def test_kill_9_loses_nothing_saved(tiny: str, tmp_path: Path) -> None:
@@ -151,7 +151,7 @@ def test_a_loss_that_is_not_finite_stops_before_the_step(tiny: str, tmp_path: Pa
     step = int(str(caught.value).split()[1])
     assert "train/7" in str(caught.value)
     run = open_run(tmp_path / "run")
-    assert run.checkpoint("last").step == step - 1
+    assert run.checkpoint("newest").step == step - 1
     assert all(torch.isfinite(value).all() for value in last(run).state_dict().values())
     assert run.status()["state"] == "failed"
 

@@ -14,6 +14,7 @@ from zoo.contract import Dataset, Finding, Source
 from zoo.data import check as generic
 from zoo.data.folder import Files, walk
 from zoo.errors import UserError
+from zoo_vit import pictures
 from zoo_vit.pictures import SUFFIXES, fit_channels, fit_size, read_picture
 
 FORMATS = {".jpg": "JPEG", ".jpeg": "JPEG", ".png": "PNG", ".gif": "GIF", ".webp": "WEBP", ".bmp": "BMP"}
@@ -47,6 +48,7 @@ def check(source: Source, root: Path | None) -> list[Finding]:
     looks = [look for dataset in source.splits.values() for look in _looks(dataset, source.info["classes"])]
     good = [look for look in looks if not look.problem]
     findings = [Finding("unreadable", look.problem, [look.item]) for look in looks if look.problem]
+    findings += [Finding("left out", note, severity="warning") for note in source.notes]
     findings += generic.check(source, {look.item for look in looks if look.problem})
     findings += [*_mislabelled(good), *_odd_files(good), *_odd_sizes(good)]
     if root is not None:
@@ -66,10 +68,10 @@ def _looks(dataset: Dataset, classes: Sequence[str]) -> list[Look]:
         if not isinstance(dataset, Files):
             return Look(item.id, label, _thumbnail(item.inputs), item.inputs.shape[:0:-1])
         try:
-            pixels = read_picture(item.inputs, channels=1)
+            pixels = fit_channels(read_picture(item.inputs, channels=3), 1)
         except UserError as error:
             return Look(item.id, label, problem=str(error))
-        with Image.open(item.inputs) as header:
+        with Image.open(item.inputs, formats=pictures.FORMATS) as header:
             return Look(item.id, label, _thumbnail(pixels), header.size, header.mode, header.format or "")
 
     with ThreadPoolExecutor() as pool:  # decoders let go of the interpreter lock

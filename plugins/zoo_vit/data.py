@@ -21,6 +21,7 @@ from zoo.data.folder import read_class_folders
 from zoo.data.places import make_cache_folder, require
 from zoo.data.splits import Subset
 from zoo.errors import UserError
+from zoo.files import user_path
 from zoo.specs import DataSpec
 from zoo_vit.pictures import SUFFIXES, decode
 
@@ -96,7 +97,7 @@ def load_imagenet(data: DataSpec) -> Source:
 
 def load_folder(data: DataSpec) -> Source:
     """Any folder of class folders."""
-    return read_class_folders(Path(data.name).expanduser(), SUFFIXES)
+    return read_class_folders(user_path(data.name), SUFFIXES)
 
 
 def _load_cifar(name: str, torchvision_name: str) -> Source:

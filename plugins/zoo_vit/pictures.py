@@ -13,6 +13,10 @@ from zoo.data.folder import require_file
 from zoo.errors import UserError
 
 SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
+FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
+"""What is decoded, whatever a file is called: Pillow would start other programs for some of its formats."""
+LONGEST = 8
+"""Times as long as wide; what is beyond is cut off before a picture is resized, or it would take all memory."""
 MODES = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}
 """Pillow's mode for a number of channels; the last of 2 and of 4 is opacity."""
 
@@ -20,7 +24,7 @@ Pixels: TypeAlias = UInt8[np.ndarray, "c h w"]
 
 
 def read_picture(path: Path, channels: int) -> Pixels:
-    """Decode a file of any format Pillow reads, turned as its EXIF data says.
+    """Decode a file of any of `FORMATS`, turned as its EXIF data says.
 
     Raises:
         UserError: The file is not there or cannot be read; it is named.
@@ -45,7 +49,7 @@ def decode(file: IO[bytes], channels: int) -> Pixels:
         raise UserError(
             f"picture files give 1 to {max(MODES)} channels, not {channels}; set embed.channels to one of them"
         )
-    with Image.open(file) as opened:
+    with Image.open(file, formats=FORMATS) as opened:
         picture = ImageOps.exif_transpose(opened)
     if picture.mode.startswith("I") or picture.mode == "F":
         picture = _eight_bits(picture)
@@ -58,7 +62,7 @@ def decode(file: IO[bytes], channels: int) -> Pixels:
 
 def _eight_bits(picture: Image.Image) -> Image.Image:
     """Grey of 16 bits, 32 bits (of which PNG and TIFF writers fill 16) or floats (to 1, else to 255) as 8 bits."""
-    values = np.asarray(picture).astype(np.float64)
+    values = np.nan_to_num(np.asarray(picture).astype(np.float64))
     if picture.mode != "F":
         values = values / 257
     elif values.max() <= 1:
@@ -87,5 +91,8 @@ def fit_size(picture: Pixels, size: int) -> Pixels:
     """Resize the shorter side to `size` pixels, bicubic with antialiasing, and crop the centre square."""
     if picture.shape[1:] == (size, size):
         return picture
+    most = LONGEST * min(picture.shape[1:])
+    top, left = (max(0, (side - most) // 2) for side in picture.shape[1:])
+    picture = picture[:, top : picture.shape[1] - top, left : picture.shape[2] - left]
     resized = F.resize(torch.from_numpy(picture), [size], F.InterpolationMode.BICUBIC, antialias=True)
     return F.center_crop(resized, [size, size]).numpy()

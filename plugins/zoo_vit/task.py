@@ -16,6 +16,7 @@ from zoo.core.layers import make_norm
 from zoo.data.folder import find_files
 from zoo.data.splits import split
 from zoo.errors import UserError, unknown
+from zoo.files import user_path
 from zoo.metrics import classification
 from zoo.specs import DataSpec, RunSpec
 from zoo_vit.augment import Augment, warp
@@ -69,7 +70,7 @@ class ImageClassification:
             source = read_source(spec.data)
         except UserError as error:
             return [Finding("folder", str(error))]
-        root = Path(spec.data.name).expanduser()
+        root = user_path(spec.data.name)
         return check(source, root if root.is_dir() else None)
 
     def inputs(self, sources: Sequence[str]) -> Dataset:
@@ -177,15 +178,11 @@ def read_source(data: DataSpec) -> Source:
     known = registry.open_registry().datasets
     if data.name in known:
         return plugins.dataset_loader(data.name)(data)
-    if not Path(data.name).expanduser().is_dir():
-        if "/" in data.name or "\\" in data.name:
-            raise UserError(
-                f"there is no folder '{data.name}'; give the path of a folder of class folders, root/class/*"
-            )
-        raise unknown(
-            "dataset or folder", data.name, known, "run 'zoo data list', or give the path of a folder, root/class/*"
-        )
-    return load_folder(data)
+    if "/" in data.name or "\\" in data.name or user_path(data.name).exists():
+        return load_folder(data)
+    raise unknown(
+        "dataset or folder", data.name, known, "run 'zoo data list', or give the path of a folder, root/class/*"
+    )
 
 
 def _in_order(source: Source, classes: list[str], wanted: list[str], name: str) -> Source:
@@ -200,5 +197,7 @@ def _in_order(source: Source, classes: list[str], wanted: list[str], name: str) 
         )
     order = [wanted.index(each) for each in classes]
     return Source(
-        {key: Relabelled(each, order) for key, each in source.splits.items()}, {**source.info, "classes": wanted}
+        {key: Relabelled(each, order) for key, each in source.splits.items()},
+        {**source.info, "classes": wanted},
+        source.notes,
     )

@@ -122,7 +122,7 @@ def newest_checkpoint(root: Path) -> tuple[Checkpoint | None, list[str]]:
     A folder without a manifest is what a killed writer left, and is passed over.
     """
     broken: list[str] = []
-    for folder in sorted(root.glob("step-*"), reverse=True):
+    for folder in reversed(_folders(root)):
         fault = _fault(folder)
         if fault is None:
             return Checkpoint(folder), broken
@@ -133,7 +133,7 @@ def newest_checkpoint(root: Path) -> tuple[Checkpoint | None, list[str]]:
 
 def discard_after(root: Path, step: int) -> None:
     """Remove the broken checkpoints after the one that a run goes on from, lest they count as its newest."""
-    for folder in root.glob("step-*"):
+    for folder in _folders(root):
         if Checkpoint(folder).step > step:
             shutil.rmtree(folder)
 
@@ -141,11 +141,16 @@ def discard_after(root: Path, step: int) -> None:
 def prune(root: Path, keep: int, best_step: int | None) -> None:
     """Remove all but the `keep` newest checkpoints and the best one."""
     best = None if best_step is None else f"step-{best_step:08d}"
-    for folder in sorted(root.glob("step-*"))[:-keep]:
+    for folder in _folders(root)[:-keep]:
         if folder.name != best:
             # The manifest first: a half-removed checkpoint must not look whole.
             (folder / MANIFEST).unlink(missing_ok=True)
             shutil.rmtree(folder, ignore_errors=True)
+
+
+def _folders(root: Path) -> list[Path]:
+    """Of all checkpoints, whole or not, the oldest first; a user's copies under other names are left alone."""
+    return sorted(folder for folder in root.glob("step-*") if folder.name.removeprefix("step-").isdecimal())
 
 
 def _fault(folder: Path) -> str | None:

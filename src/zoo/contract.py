@@ -70,10 +70,12 @@ class Source:
     Args:
         splits: ``train`` and perhaps ``validation`` and ``test``, as the source has them.
         info: As in `Splits`, such as the class names.
+        notes: What the reader should know, such as what was left out.
     """
 
     splits: Mapping[str, Dataset]
     info: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    notes: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True)

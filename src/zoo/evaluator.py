@@ -23,6 +23,7 @@ from zoo.data.splits import Subset
 from zoo.errors import UserError, unknown
 from zoo.explain import draw_gallery
 from zoo.metrics import intervals
+from zoo.registry import open_registry
 from zoo.report import Report, commit, draw_curves, versions
 from zoo.run import Run, open_run
 from zoo.specs import RunSpec
@@ -120,7 +121,8 @@ def evaluate(
     where = devices.pick(device or run.spec.train.device)
     spec = run.spec
     if data is not None:
-        spec = spec.model_copy(update={"data": spec.data.model_copy(update={"name": str(data)})})
+        place = open_registry().place(str(data))
+        spec = spec.model_copy(update={"data": spec.data.model_copy(update={"name": place})})
     checkpoint = run.checkpoint()
     splits = run.task_class.datasets(spec, checkpoint.metadata()["info"])
     notes = [*splits.notes, *_notes(splits, split, seen=spec.data.name == run.spec.data.name)]
@@ -280,8 +282,8 @@ def _check(found: Predictions, where: str, on_error: str) -> None:
         raise UserError(
             f"{len(found.unreadable)} of {total} items of {where} cannot be read:{listed}\n"
             + (f"  and {more} more\n" if more > 0 else "")
-            + "mend or remove them; to go on without them, pass --on-error skip to 'zoo eval' "
-            "or --set data.on_error=skip to 'zoo train'"
+            + "mend or remove them; 'zoo eval RUN --on-error skip' goes on without them, and so does a training that "
+            "began with --set data.on_error=skip"
         )
     without = [record.id for record in found.records if record.target is None]
     if without:

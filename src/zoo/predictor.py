@@ -50,7 +50,7 @@ def predict(
         device: What the run was trained on when None.
 
     Raises:
-        UserError: An input does not exist, or the run has no model yet.
+        UserError: The run has no model yet.
     """
     return list(answers(run, [inputs] if isinstance(inputs, str | Path) else inputs, top_k=top_k, device=device))
 

@@ -59,6 +59,11 @@ class TrainingProgress:
         self.bar.console.print(message, markup=False)
 
 
+def say(message: str, *, show: bool) -> None:
+    """A word on a training that does not come to its bar."""
+    Console(file=sys.stderr, quiet=not show, highlight=False).print(message, markup=False, soft_wrap=True)
+
+
 @dataclass
 class Window:
     """Sums over the steps since the last line of metrics.jsonl."""

@@ -5,19 +5,20 @@ spec.yaml    metrics.jsonl    checkpoints/    report.json report.md *.png    sta
 
 import fcntl
 import json
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from zoo import plugins, registry
 from zoo.checkpoint import Checkpoint, checkpoint_at, newest_checkpoint
 from zoo.contract import Task
 from zoo.errors import UserError
-from zoo.files import write_atomically
+from zoo.files import user_path, write_atomically
 from zoo.registry import Resolved
 from zoo.specs import RunSpec
 
@@ -64,30 +65,33 @@ class Run:
         return self.folder / "metrics.jsonl"
 
     def status(self) -> dict[str, Any]:
-        """``{"state": "running" | "done" | "preempted" | "failed" | "killed", ...}``; empty before the first write.
+        """``{"state": "running" | "done" | "preempted" | "failed" | "killed", ...}``; empty where it cannot be read.
 
         A killed training could not write so itself: it says that it runs, but nobody holds its lock.
         """
-        path = self.folder / "status.json"
-        status: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
+        try:
+            read: Any = json.loads((self.folder / "status.json").read_text())
+        except (OSError, ValueError):
+            read = None
+        status: dict[str, Any] = read if isinstance(read, dict) else {}
         if status.get("state") == "running" and not self.is_locked():
             status |= {"state": "killed", "why": "the process ended without a word; --resume goes on"}
         return status
 
     def is_blank(self) -> bool:
-        """Nothing was learnt here yet, and nobody is at it."""
-        learnt = self.metrics() or any(self.checkpoints.glob("*"))
-        return not learnt and not self.is_locked()
+        """Nothing was learnt here yet."""
+        kept = [*self.checkpoints.glob("*"), *self.folder.glob("report.*")]
+        return not self.metrics() and not kept and self.status().get("state") != "done"
 
     def is_locked(self) -> bool:
         """Some process trains here."""
         try:
             with (self.folder / ".lock").open() as file:
                 fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except FileNotFoundError:
-            return False
         except BlockingIOError:
             return True
+        except OSError:  # never locked, or not ours to look at
+            return False
         return False
 
     def set_status(self, state: str, **facts: Any) -> None:
@@ -111,7 +115,7 @@ class Run:
         path = self.folder / "report.json"
         return Report.from_json(path.read_text()) if path.exists() else None
 
-    def checkpoint(self, which: str = "best") -> Checkpoint:
+    def checkpoint(self, which: Literal["best", "newest"] = "best") -> Checkpoint:
         """The best checkpoint by validation, or the newest.
 
         Raises:
@@ -146,20 +150,26 @@ class Run:
         return model.eval()
 
     @contextmanager
-    def lock(self) -> Iterator[None]:
+    def lock(self) -> Iterator["Run"]:
         """One training at a time in a folder.
 
         Raises:
-            UserError: Another process trains here.
+            UserError: Another process trains here, or the folder cannot be written.
         """
-        with (self.folder / ".lock").open("w") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise UserError(
-                    f"another process trains in '{self.folder}'\nwait for it, or train in another folder"
-                ) from None
-            yield
+        try:
+            file = (self.folder / ".lock").open("a")
+        except OSError as error:
+            raise _unwritable(self.folder, error) from error
+        with file:
+            for patience in (0.2, 0.0):  # whoever asks `is_locked` holds it for an instant
+                try:
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    break
+                except BlockingIOError:
+                    time.sleep(patience)
+            else:
+                raise UserError(f"another process trains in '{self.folder}'\nwait for it, or train in another folder")
+            yield self
 
 
 def open_run(path: str | Path) -> Run:
@@ -168,7 +178,7 @@ def open_run(path: str | Path) -> Run:
     Raises:
         UserError: It is no run folder.
     """
-    folder = Path(path)
+    folder = user_path(path)
     if not (folder / "spec.yaml").is_file():
         what = "is no run folder: it has no spec.yaml" if folder.is_dir() else "does not exist"
         raise UserError(f"'{folder}' {what}\nname the folder that 'zoo train' printed, or list them with 'zoo runs'")
@@ -183,34 +193,48 @@ def load(name_or_run: str | Path | Run) -> "Model":
     """
     if isinstance(name_or_run, Run):
         return name_or_run.load_model()
-    if (Path(name_or_run) / "spec.yaml").is_file():
-        return Run(Path(name_or_run)).load_model()
+    if (user_path(name_or_run) / "spec.yaml").is_file():
+        return Run(user_path(name_or_run)).load_model()
     spec = registry.open_registry().own(str(name_or_run)).spec
     return plugins.task_class(spec.task).build(spec).eval()
 
 
-def create_run(out: str | Path | None, spec: RunSpec) -> Run:
-    """A new folder with the spec in it; ``runs/NAME-DATETIME`` when none is named.
+@contextmanager
+def new_run(out: str | Path | None, spec: RunSpec) -> Iterator[Run]:
+    """A new folder with the spec in it, locked; ``runs/NAME-DATETIME`` when none is named.
 
     A run that failed before its first step does not hold its place.
 
     Raises:
         UserError: The folder holds something already, or cannot be written.
     """
-    folder = Path(out) if out is not None else Path("runs") / f"{spec.model}-{datetime.now():%Y%m%d-%H%M%S}"
-    holds_run = (folder / "spec.yaml").exists()
-    if holds_run and not Run(folder).is_blank():
-        raise UserError(f"'{folder}' holds a run already\nadd --resume to go on with it, or name another folder")
+    folder = user_path(out) if out is not None else Path("runs") / f"{spec.model}-{datetime.now():%Y%m%d-%H%M%S}"
+    run, holds_run = Run(folder), (folder / "spec.yaml").exists()
+
+    def refuse_used() -> None:
+        if (folder / "spec.yaml").exists() and not run.is_blank():
+            raise UserError(f"'{folder}' holds a run already\nadd --resume to go on with it, or name another folder")
+
+    refuse_used()
     try:
         if not holds_run and folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
             raise UserError(f"'{folder}' is not an empty folder\nname a new or an empty one with --out")
         (folder / "checkpoints").mkdir(parents=True, exist_ok=True)
-        registry.write_run_spec(spec, folder / "spec.yaml")
     except OSError as error:
-        raise UserError(
-            f"cannot write to the run folder '{folder}': {error.strerror}\nname a folder you can write to with --out"
-        ) from error
-    return Run(folder)
+        raise _unwritable(folder, error) from error
+    with run.lock():
+        refuse_used()  # another may have begun just now
+        try:
+            registry.write_run_spec(spec, folder / "spec.yaml")
+        except OSError as error:
+            raise _unwritable(folder, error) from error
+        yield run
+
+
+def _unwritable(folder: Path, error: OSError) -> UserError:
+    return UserError(
+        f"cannot write to the run folder '{folder}': {error.strerror}\nname a folder you can write to with --out"
+    )
 
 
 def refuse_other(run: Run, asked: Resolved, *, recipe: bool) -> None:

@@ -8,14 +8,16 @@ from typing import Self
 
 
 class Preempted(Exception):
-    """A signal asked the training to stop, and it is saved.
+    """A signal asked the training to stop.
 
     Args:
         number: The signal; the command line exits with 128 + it.
+        step: Of the last whole checkpoint; None where there is none yet.
     """
 
-    def __init__(self, number: int, folder: Path) -> None:
-        super().__init__(f"stopped by {signal.Signals(number).name}; saved in '{folder}'")
+    def __init__(self, number: int, folder: Path, step: int | None) -> None:
+        saved = "nothing was saved yet" if step is None else f"step {step} is saved"
+        super().__init__(f"stopped by {signal.Signals(number).name}; {saved} in '{folder}'")
         self.number, self.folder = number, folder
 
 

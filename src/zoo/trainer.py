@@ -31,8 +31,8 @@ from zoo.data.seeding import seed_of
 from zoo.errors import UserError, counted
 from zoo.files import write_atomically
 from zoo.optim import average, build_optimizer, learning_rate
-from zoo.progress import TrainingProgress, Window
-from zoo.run import Run, create_run, open_run, refuse_other
+from zoo.progress import TrainingProgress, Window, say
+from zoo.run import Run, new_run, open_run, refuse_other
 from zoo.signals import Preempted, StopSignal
 
 
@@ -41,14 +41,14 @@ class State:
     """What a training knows besides tensors; stored with every checkpoint.
 
     Args:
-        data: Number and hash of the training items, which must be the same when the run is resumed.
+        data: Number and hash of each split's items, which must be the same when the run is resumed.
         skipped: Items that could not be read, and why.
     """
 
     step: int = 0
     best: dict[str, Any] | None = None
     since_best: int = 0
-    data: dict[str, Any] = dataclasses.field(default_factory=dict)
+    data: dict[str, dict[str, Any]] = dataclasses.field(default_factory=dict)
     skipped: dict[str, str] = dataclasses.field(default_factory=dict)
 
 
@@ -83,7 +83,7 @@ def train(
 
     Raises:
         UserError: An argument, the data or the folder is wrong.
-        Preempted: A signal asked to stop; the run is saved and can be resumed.
+        Preempted: A signal asked to stop; the run can be resumed.
     """
     flags = {"steps": steps, "seed": seed, "device": device, "precision": precision}
     said = {f"train.{key}": value for key, value in flags.items() if value is not None}
@@ -93,7 +93,11 @@ def train(
         settings = [*settings, *(f"{key}={value}" for key, value in said.items())]
     if resume:
         run = _run_to_resume(out, name, recipe=recipe, data=data, task=task, settings=settings)
+        if run.status().get("state") == "done" and run.report() is not None:
+            say("the run is finished already; this is its report", show=show_progress)
+            return run
         splits = run.task_class.datasets(run.spec)
+        locked = run.lock()
     else:
         asked = registry.open_registry().resolve(name, recipe=recipe, data=data, task=task, settings=settings)
         devices.pick(asked.spec.train.device)
@@ -101,10 +105,8 @@ def train(
         splits = plugins.task_class(asked.spec.task).datasets(asked.spec)
         _refuse_empty(splits, asked.spec.data.name)
         spec = registry.settle(asked, splits.settings).spec
-        run = create_run(out, spec.model_copy(update={"plugins": plugins.stamps(spec.task)}))
-    with run.lock(), StopSignal() as stop:
-        if run.status().get("state") == "done" and run.report() is not None:
-            return run
+        locked = new_run(out, spec.model_copy(update={"plugins": plugins.stamps(spec.task)}))
+    with locked as run, StopSignal() as stop:
         run.set_status("running")
         try:
             state = fit(run, splits, stop, show_progress=show_progress)
@@ -113,7 +115,8 @@ def train(
             evaluator.examine(run, splits, "test", notes=notes).write(run.folder)
         except (Preempted, KeyboardInterrupt) as stopped:
             by = stopped.number if isinstance(stopped, Preempted) else stop.number or signal.SIGINT
-            preempted = Preempted(by, run.folder)
+            newest, _ = newest_checkpoint(run.checkpoints)
+            preempted = Preempted(by, run.folder, newest.step if newest else None)
             run.set_status("preempted", why=str(preempted))
             raise preempted from None
         except BaseException as error:
@@ -189,6 +192,7 @@ def fit(run: Run, splits: Splits, stop: StopSignal, *, show_progress: bool = Tru
     progress = TrainingProgress(total, state.step, math.ceil(total / plan.updates_per_epoch), show=show_progress)
     for note in [*splits.notes, *going_on]:
         progress.note(note)
+    window = Window()
     trackers = plugins.trackers(spec, run.folder)
     metadata = {"spec": spec.model_dump(mode="json"), "info": dict(splits.info)}
 
@@ -197,6 +201,13 @@ def fit(run: Run, splits: Splits, stop: StopSignal, *, show_progress: bool = Tru
             file.write(json.dumps({"step": state.step, "epoch": epoch, "split": split, **values}) + "\n")
         for tracker in trackers:
             tracker.log(state.step, {f"{split}/{name}": value for name, value in values.items()})
+
+    def log_window(epoch: int) -> None:
+        if window.count:
+            lr = optimizer.param_groups[0]["lr"]
+            values = window.close() | {"lr": lr, "memory_bytes": devices.peak_memory_bytes(device)}
+            log("train", epoch, values)
+            progress.logged(values)
 
     def validate(epoch: int) -> None:
         evaluated: Any = ema.module if ema else model
@@ -232,7 +243,6 @@ def fit(run: Run, splits: Splits, stop: StopSignal, *, show_progress: bool = Tru
         workers=train.workers,
         pin=device.type == "cuda",
     )
-    window = Window()
     with ExitStack() as closing, progress:
         for tracker in trackers:
             closing.callback(tracker.close)
@@ -275,20 +285,20 @@ def fit(run: Run, splits: Splits, stop: StopSignal, *, show_progress: bool = Tru
             state.step += 1
 
             progress.step(state.step, update.epoch)
-            if window.count and (state.step % train.log_every == 0 or state.step == total):
-                values = window.close() | {"lr": lr, "memory_bytes": devices.peak_memory_bytes(device)}
-                log("train", update.epoch, values)
-                progress.logged(values)
+            if state.step % train.log_every == 0 or state.step == total:
+                log_window(update.epoch)
 
             paused_at = time.perf_counter()
             evaluating = state.step % eval_every == 0 or state.step == total
             if evaluating and len(splits.validation):
                 validate(update.epoch)
-            if evaluating or stop.number or (train.save_every and state.step % train.save_every == 0):
+            asked = stop.number  # once: it may come at any time
+            if evaluating or asked or (train.save_every and state.step % train.save_every == 0):
                 save()
             window.pause(time.perf_counter() - paused_at)
-            if stop.number and state.step < total:
-                raise Preempted(stop.number, run.folder)
+            if asked and state.step < total:
+                raise Preempted(asked, run.folder, state.step)
+        log_window(plan.epoch_of(state.step - 1))  # what patience cut short
     return state
 
 
@@ -304,7 +314,8 @@ def _restored(
     Raises:
         UserError: Every checkpoint is broken, or the data is not what the run began with.
     """
-    data = {"items": len(splits.train), "sha256": _fingerprint(splits.train)}
+    parts: dict[str, Dataset] = {"train": splits.train, "validation": splits.validation, "test": splits.test}
+    data = {name: {"items": len(part), "sha256": _fingerprint(part)} for name, part in parts.items()}
     newest, notes = newest_checkpoint(run.checkpoints)
     if newest is None:
         if notes:
@@ -314,12 +325,14 @@ def _restored(
         return State(data=data), []
     restore(newest, model, optimizer, ema)
     state = State(**newest.trainer())
-    if state.data != data:
-        raise UserError(
-            f"the training data of '{run.folder}' changed: it had {state.data['items']} items, now it has "
-            f"{data['items']}{' others' if state.data['items'] == data['items'] else ''}\n"
-            "put the data back as it was, or train in another folder"
-        )
+    for name in parts:
+        before, now = state.data[name], data[name]
+        if before != now:
+            others = " others" if before["items"] == now["items"] else ""
+            raise UserError(
+                f"the {name} data of '{run.folder}' changed: it had {counted(before['items'], 'item')}, now it has "
+                f"{now['items']:,}{others}\nput the data back as it was, or train in another folder"
+            )
     if run.spec.plugins != plugins.stamps(run.spec.task):
         notes.append("the plugin's code changed since the run began; the rest may differ from a run never stopped")
     discard_after(run.checkpoints, state.step)
@@ -330,7 +343,7 @@ def _restored(
 def _fingerprint(dataset: Dataset) -> str:
     digest = hashlib.sha256()
     for index, item_id in enumerate(dataset.ids):
-        digest.update(f"{item_id}\n{dataset.fingerprint(index)}\n".encode())
+        digest.update(f"{item_id}\n{dataset.fingerprint(index)}\n".encode("utf-8", "surrogateescape"))
     return digest.hexdigest()
 
 

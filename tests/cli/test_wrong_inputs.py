@@ -220,11 +220,11 @@ def test_a_run_of_another_spec_is_not_touched(zoo: Zoo, pictures: Path) -> None:
 def test_a_corrupt_newest_checkpoint_gives_way_to_the_last_good_one(zoo: Zoo, pictures: Path) -> None:
     command = train(pictures, "--steps", 4)  # saved at 3, the end of an epoch, and at 4
     assert zoo(*command).status == 0
-    whole = Run(Path("run")).checkpoint("last").weights.read_bytes()
+    whole = Run(Path("run")).checkpoint("newest").weights.read_bytes()
     Path("run/checkpoints/step-00000004/model.safetensors").write_bytes(whole[:-1] + b"?")
     Run(Path("run")).set_status("running")  # as one that was killed
     ended = zoo(*command, "--resume")
     assert ended.status == 0
     assert "step-00000004 is not whole" in ended.err
     assert "going on from step 3" in ended.err
-    assert Run(Path("run")).checkpoint("last").weights.read_bytes() == whole
+    assert Run(Path("run")).checkpoint("newest").weights.read_bytes() == whole

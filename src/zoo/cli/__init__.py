@@ -62,6 +62,9 @@ def main() -> None:
         sys.exit(2)
 
 
+FLAGS = ("--json", "--resume", "--")
+
+
 def _stop(number: int, frame: FrameType | None) -> None:
     """Typer ends without a word; a training, which has something to save, listens itself."""
     print("zoo: stopped", file=sys.stderr)
@@ -71,7 +74,7 @@ def _stop(number: int, frame: FrameType | None) -> None:
 def _refuse_empty(arguments: Sequence[str]) -> None:
     """An unset shell variable must not mean the working folder, or the default data."""
     for before, argument in pairwise(["", *arguments]):
-        option = before if before.startswith("-") and "=" not in before else ""
+        option = before if before.startswith("-") and "=" not in before and before not in FLAGS else ""
         if argument == "" or (argument.startswith("--") and argument.find("=") == len(argument) - 1):
             where = argument[:-1] or option
             raise UserError(f"{where or 'an argument'} is empty\ngive it a value, or leave it out")

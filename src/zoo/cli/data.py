@@ -1,6 +1,5 @@
 """`zoo data`: which datasets there are, where they lie, how they come here, and what is wrong with them."""
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -181,9 +180,10 @@ def _only_task(data: str) -> str:
     from zoo import plugins
     from zoo.contract import Checkable
     from zoo.errors import UserError, unknown
+    from zoo.files import user_path
     from zoo.registry import open_registry
 
-    if not Path(data).expanduser().exists():
+    if not user_path(data).exists():
         raise unknown("dataset or folder", data, open_registry().datasets, "give a folder's path, or a dataset's name")
     able = []
     for name in plugins.tasks():

@@ -5,8 +5,10 @@ import sys
 from collections.abc import Sequence
 from contextlib import suppress
 from datetime import datetime
+from json import loads
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from zlib import crc32
 
 import typer
 
@@ -55,7 +57,7 @@ def evaluate(
         print_json(report.document())
     else:
         report.print()
-    note(f"written: {report.write(run, f'eval-{_slug(Path(report.data).name)}-{split}')}")
+    note(f"written: {report.write(run, _eval_stem(run, report.data, split))}")
 
 
 def predict(
@@ -183,15 +185,25 @@ def _overview(folder: Path) -> dict[str, Any]:
         run = open_run(folder)
         row |= {"model": run.spec.model, "data": run.spec.data.name}
         status = run.status()
-        row |= {"state": status.get("state"), "problem": status.get("why")}
+        row |= {"state": status.get("state"), "problem": str(status.get("why") or "").partition("\n")[0] or None}
         trained = [each for each in run.metrics() if each["split"] == "train"]
-        row["steps"] = trained[-1]["step"] if trained else 0
+        row["steps"] = status.get("step") or (trained[-1]["step"] if trained else 0)
         row["seconds"] = round(_seconds(trained, run.spec.train.batch_size * run.spec.train.accumulate))
         if report := run.report():
             row |= {"metric": report.primary, **report.metrics[report.primary]._asdict()}
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         row["problem"] = str(error).splitlines()[0]
     return row
+
+
+def _eval_stem(run: Path, data: str, split: str) -> str:
+    """``eval-DATA-SPLIT``, with a hash of the data's place where another of that name was evaluated before."""
+    stem = f"eval-{_slug(Path(data).name)}-{split}"
+    try:
+        before = loads((run / f"{stem}.json").read_text())["data"]
+    except (OSError, ValueError, KeyError, TypeError):
+        before = data
+    return stem if before == data else f"eval-{_slug(Path(data).name)}-{crc32(data.encode()):08x}-{split}"
 
 
 def _seconds(trained: Sequence[dict[str, Any]], items_per_step: int) -> float:
@@ -213,6 +225,8 @@ def _modified(folder: Path) -> float:
 
 def _sources(inputs: Sequence[str]) -> list[str]:
     """The inputs, with ``-`` replaced by the lines of stdin."""
+    if "-" in inputs:  # names of files need not be text
+        sys.stdin.reconfigure(errors="surrogateescape")  # pyright: ignore[reportAttributeAccessIssue]
     lines = [line for line in sys.stdin.read().splitlines() if line.strip()] if "-" in inputs else []
     sources = [each for source in inputs for each in (lines if source == "-" else [source])]
     if not sources:
@@ -225,6 +239,8 @@ def _picture_paths(ids: Sequence[str], method: Method, out: Path | None) -> list
     if out is not None and out.suffix and out.suffix != ".png":
         raise UserError(f"cannot write '{out}': pictures are written as .png\nrename it")
     if out is not None and out.suffix == ".png" and not out.is_dir():
+        if out.resolve() in [Path(each).resolve() for each in ids]:
+            raise UserError(f"'{out}' is an input itself\nname another file with --out")
         if len(ids) > 1:
             raise UserError(f"'{out}' holds one picture, but there are {len(ids)} inputs\nname a folder with --out")
         return [out]
@@ -236,6 +252,8 @@ def _picture_paths(ids: Sequence[str], method: Method, out: Path | None) -> list
     names = [_slug(Path(each).stem) for each in ids]
     if len(set(names)) < len(names):
         names = [_slug(each) for each in ids]
+    if len(set(names)) < len(names):
+        names = [f"{number}-{name}" for number, name in enumerate(names, start=1)]
     return [folder / f"{name}-{method}.png" for name in names]
 
 

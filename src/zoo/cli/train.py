@@ -30,12 +30,9 @@ def train(
 
     Example: zoo train vit-small --set train.epochs=10 --out runs/first
     """
-    from zoo.run import Run
     from zoo.signals import Preempted
     from zoo.trainer import train as run_training
 
-    if resume and out is not None and Run(out).status().get("state") == "done":
-        note("the run is finished already; this is its report")
     try:
         run = run_training(
             name,

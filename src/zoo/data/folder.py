@@ -16,6 +16,7 @@ from typing import Any
 from zoo.contract import Item, Source
 from zoo.data.places import make_cache_folder
 from zoo.errors import UserError
+from zoo.files import user_path
 
 SPLIT_FOLDERS = {
     "train": "train",
@@ -56,15 +57,19 @@ class Files:
 def read_class_folders(root: Path, suffixes: Collection[str]) -> Source:
     """A folder of classes: `root/class/*`, or that below `train`, `val|valid|validation` and `test`.
 
-    Classes are the folders' names, sorted; those of train where there are splits.
+    Classes are the folders' names, sorted; those of train where there are splits. Folders beside those of splits are
+    left out, which is noted.
 
     Raises:
         UserError: The folder is missing or empty, a class in it has no files, two folders are one split, or splits
             disagree on their classes.
     """
     if not root.is_dir():
-        raise UserError(f"there is no folder '{root}'; give the path of a folder of class folders, root/class/*")
-    listing = {name: class_files(folder, suffixes) for name, folder in split_folders(root).items()}
+        what = f"'{root}' is a file" if root.exists() else f"there is no folder '{root}'"
+        raise UserError(f"{what}; give the path of a folder of class folders, root/class/*")
+    folders = split_folders(root)
+    listing = {name: class_files(folder, suffixes) for name, folder in folders.items()}
+    unused = [] if root in folders.values() else [each for each in _subfolders(root) if each not in folders.values()]
     classes = sorted(listing.get("train") or set().union(*listing.values()))
     splits = {}
     for name, files in listing.items():
@@ -78,11 +83,12 @@ def read_class_folders(root: Path, suffixes: Collection[str]) -> Source:
         splits[name] = Files(
             paths, [path.relative_to(root).as_posix() for path in paths], [index for _, index in pairs]
         )
-    return Source(splits, {"classes": classes})
+    left_out = ", ".join(folder.name for folder in unused)
+    return Source(splits, {"classes": classes}, [f"folders beside the splits are left out: {left_out}"] * bool(unused))
 
 
 def split_folders(root: Path) -> dict[str, Path]:
-    """The folder of each split; all of `root` as train where it has none.
+    """The folder of each split, named in any case; all of `root` as train where it has none.
 
     Folders are splits where all are named so. Beside others, `train` is one where it holds folders itself: else it
     is a class, such as that of car, plane and train.
@@ -91,14 +97,14 @@ def split_folders(root: Path) -> dict[str, Path]:
         UserError: Two folders are one split.
     """
     folders = _subfolders(root)
-    named = [folder for folder in folders if folder.name in SPLIT_FOLDERS]
+    named = [folder for folder in folders if folder.name.lower() in SPLIT_FOLDERS]
     if len(named) < len(folders):
         named = [folder for folder in named if _subfolders(folder)]
-        if "train" not in [folder.name for folder in named]:
+        if "train" not in [folder.name.lower() for folder in named]:
             return {"train": root}
     splits: dict[str, Path] = {}
     for folder in named:
-        other = splits.setdefault(SPLIT_FOLDERS[folder.name], folder)
+        other = splits.setdefault(SPLIT_FOLDERS[folder.name.lower()], folder)
         if other != folder:
             raise UserError(f"'{root}' has both '{other.name}' and '{folder.name}' for one split; make them one folder")
     return splits or {"train": root}
@@ -106,7 +112,14 @@ def split_folders(root: Path) -> dict[str, Path]:
 
 def _subfolders(folder: Path) -> list[Path]:
     """Sorted; hidden ones are passed over."""
-    return [child for child in sorted(folder.iterdir()) if child.is_dir() and not child.name.startswith(".")]
+    try:
+        return [child for child in sorted(folder.iterdir()) if child.is_dir() and not child.name.startswith(".")]
+    except OSError as error:
+        raise _closed(error) from error
+
+
+def _closed(error: OSError) -> UserError:
+    return UserError(f"the folder '{error.filename}' cannot be listed: {error.strerror}\nmake it readable, or move it")
 
 
 def class_files(folder: Path, suffixes: Collection[str]) -> dict[str, list[Path]]:
@@ -128,8 +141,25 @@ def class_files(folder: Path, suffixes: Collection[str]) -> dict[str, list[Path]
 
 
 def walk(folder: Path, suffixes: Collection[str] | None = None) -> Iterator[Path]:
-    """Files below a folder, with one of these suffixes in any case, or all; hidden ones are passed over."""
-    for where, folders, names in os.walk(folder, followlinks=True):
+    """Files below a folder, with one of these suffixes in any case, or all; hidden ones are passed over.
+
+    Links are followed, but to no folder a second time, and not to one around this.
+
+    Raises:
+        UserError: A folder cannot be listed.
+    """
+
+    def refuse(error: OSError) -> None:
+        raise _closed(error) from error
+
+    around = Path(os.path.realpath(folder)).parents
+    seen: set[str] = set()
+    for where, folders, names in os.walk(folder, followlinks=True, onerror=refuse):
+        real = os.path.realpath(where)
+        if real in seen or Path(real) in around:
+            folders.clear()
+            continue
+        seen.add(real)
         folders[:] = [name for name in folders if not name.startswith(".")]
         for name in names:
             wanted = suffixes is None or os.path.splitext(name)[1].lower() in suffixes
@@ -150,17 +180,22 @@ def find_files(sources: Sequence[str], suffixes: Collection[str]) -> Files:
         raise UserError("nothing to read; give paths of files or folders")
     paths: list[Path] = []
     for source in sources:
-        path = Path(source).expanduser()
-        paths += (path.is_dir() and sorted(walk(path, suffixes))) or [path]
+        try:
+            path = user_path(source)
+            paths += (path.is_dir() and sorted(walk(path, suffixes))) or [path]
+        except UserError:
+            paths.append(Path(source))
     return Files(paths, [path.as_posix() for path in paths], [None] * len(paths))
 
 
 def require_file(path: Path, suffixes: Collection[str]) -> None:
     """
     Raises:
-        UserError: There is no such file, it is a folder, or it is empty.
+        UserError: There is no such file, it is a folder, it is empty, or it cannot be looked at.
     """
+    user_path(path)
     if path.is_dir():
+        next(walk(path), None)
         raise UserError(f"the folder '{path}' holds no file of {' '.join(suffixes)}")
     if not path.exists():
         raise UserError(f"there is no file or folder '{path}'")
@@ -175,13 +210,27 @@ def hash_files(paths: Sequence[Path]) -> list[str]:
     """The content hash of each file, from the cache folder where size and time of change are still the same.
 
     A file that cannot be read has a fingerprint of its own: that it is broken is told when it is loaded.
+
+    Raises:
+        UserError: The cache folder cannot be written, or what it holds is damaged.
     """
     database = make_cache_folder("fingerprints") / "files.sqlite"
+    try:
+        return _hash_files(paths, database)
+    except sqlite3.Error as error:
+        raise UserError(
+            f"the cache '{database}' cannot be used: {error}\ndelete the file, which loses nothing"
+        ) from error
+
+
+def _hash_files(paths: Sequence[Path], database: Path) -> list[str]:
     connection = sqlite3.connect(database, timeout=60)
     with connection:
         connection.execute("CREATE TABLE IF NOT EXISTS files (path TEXT PRIMARY KEY, state TEXT, hash TEXT)")
     states = [_state(path) for path in paths]
-    keys = [os.path.abspath(path) for path in paths]
+    # Names of files need not be text; the database's keys are.
+    keys = [os.fsencode(os.path.abspath(path)).decode("utf-8", "backslashreplace") for path in paths]
+    where = dict(zip(keys, paths, strict=True))
     known: dict[str, tuple[str, str]] = {}
     for some in _batches(keys, 500):
         marks = ",".join("?" * len(some))
@@ -192,7 +241,7 @@ def hash_files(paths: Sequence[Path]) -> list[str]:
     }
     new = [(key, state) for key, state in dict(zip(keys, states, strict=True)).items() if key not in hashes]
     with ThreadPoolExecutor() as pool:  # hashlib lets go of the interpreter lock
-        hashes |= dict(zip([key for key, _ in new], pool.map(hash_file, [key for key, _ in new]), strict=True))
+        hashes |= dict(zip([key for key, _ in new], pool.map(hash_file, [where[key] for key, _ in new]), strict=True))
     with connection:
         rows = [(key, state, hashes[key]) for key, state in new if state]
         connection.executemany("INSERT OR REPLACE INTO files VALUES (?, ?, ?)", rows)
@@ -200,7 +249,7 @@ def hash_files(paths: Sequence[Path]) -> list[str]:
     return [hashes[key] for key in keys]
 
 
-def hash_file(path: str) -> str:
+def hash_file(path: Path) -> str:
     try:
         with open(path, "rb") as file:
             return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()

@@ -33,6 +33,10 @@ class Plan:
     def updates_per_epoch(self) -> int:
         return -(-self.num_items // (self.batch_size * self.accumulate))
 
+    def epoch_of(self, update: int) -> int:
+        """The epoch that an update, counted from 0, belongs to."""
+        return max(update, 0) // self.updates_per_epoch
+
     def epoch(self, epoch: int) -> list[Update]:
         order = np.random.Generator(np.random.PCG64(seed_of("order", self.seed, epoch))).permutation(self.num_items)
         batches = [tuple(order[i : i + self.batch_size].tolist()) for i in range(0, self.num_items, self.batch_size)]

@@ -73,7 +73,7 @@ def split(source: Source, data: DataSpec) -> tuple[Subset, Subset, Subset, list[
     given = source.splits
     prints = {name: fingerprints(dataset) for name, dataset in given.items()}
     members: dict[str, list[int]] = {name: list(range(len(dataset))) for name, dataset in given.items()}
-    notes: list[str] = []
+    notes = list(source.notes)
     taken_from: dict[str, str] = {name: name for name in given}
     if "train" in given:
         fractions = {"test": data.test_fraction, "validation": data.validation_fraction}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
@@ -186,19 +186,24 @@ def trackers(spec: RunSpec, folder: Path) -> list[Tracker]:
     own = session.current().trackers
     hooks = {each.found: each.hooks.zoo_tracker for each in plugins() if each.hooks is not None}
     hooks = {found: hook for found, hook in hooks.items() if hook.get_hookimpls()}
-    made: list[Tracker] = []
-    for name in spec.train.trackers:
-        if name in own:
-            made.append(own[name](spec, folder))
-            continue
-        alone = spec.model_copy(update={"train": spec.train.model_copy(update={"trackers": (name,)})})
-        before = len(made)
-        for found, hook in hooks.items():
-            with _blaming(found):
-                made += hook(spec=alone, folder=folder)
-        if len(made) == before:
-            known = [*own, *(each.name for each in hooks)]
-            raise _missing("tracker", name, known, "run 'zoo plugins list' to see every plugin")
+    with ExitStack() as on_failure:
+        made: list[Tracker] = []
+        for name in spec.train.trackers:
+            if name in own:
+                new = [own[name](spec, folder)]
+            else:
+                alone = spec.model_copy(update={"train": spec.train.model_copy(update={"trackers": (name,)})})
+                new = []
+                for found, hook in hooks.items():
+                    with _blaming(found):
+                        new += hook(spec=alone, folder=folder)
+            if not new:
+                known = [*own, *(each.name for each in hooks)]
+                raise _missing("tracker", name, known, "run 'zoo plugins list' to see every plugin")
+            for each in new:
+                on_failure.callback(each.close)
+            made += new
+        on_failure.pop_all()
     return made
 
 

@@ -9,6 +9,8 @@ from zoo.plugins.lookup import rows, tasks
 
 TEMPLATE = Path(__file__).parents[1] / "template"
 PLACEHOLDER = "newplug"
+RESERVED = ("zoo", "session", "third-party")
+"""Names that stand for something else among those of plugins."""
 
 
 def write_plugin(name: str, out: Path | None = None) -> Path:
@@ -51,7 +53,7 @@ def _package(name: str) -> str:
         )
     package = name.replace("-", "_")
     package = package if package.startswith("zoo_") else f"zoo_{package}"
-    if name in {row.name for row in rows()} or name in tasks() or find_spec(package) is not None:
+    if name in RESERVED or name in {row.name for row in rows()} or name in tasks() or find_spec(package) is not None:
         raise UserError(
             f"the name '{name}' is taken by what is installed already\nrun 'zoo plugins list', choose another"
         )

@@ -17,6 +17,7 @@ from typing import Any, Literal
 from zoo import plugins
 from zoo.catalogue import Document, Loaded, Problem, load, raise_problems
 from zoo.errors import UserError, unknown
+from zoo.files import user_path
 from zoo.registry.resolution import (
     ROOMS,
     Layer,
@@ -116,7 +117,11 @@ class Registry:
         """
         model: ModelSpec = self.find("models", name)
         chosen = self._recipe(name, recipe, data)
-        place = self._place(name, data if data is not None else self.recipes[chosen].data.name if chosen else None)
+        if data is None and chosen is None:
+            raise UserError(
+                f"model '{name}' has no default recipe\nname the data, such as --data digits or --data FOLDER"
+            )
+        place = self.place(data if data is not None else self.recipes[chosen or ""].data.name)
         if place in self.datasets and self.datasets[place].task != model.task and not (chosen or task):
             raise UserError(
                 f"dataset '{place}' is for {self.datasets[place].task}, but model '{name}' is for {model.task}\n"
@@ -171,17 +176,17 @@ class Registry:
         short = [key.partition("/")[2] for key in own]
         raise unknown("recipe", wanted, short, f"run 'zoo show {name}', which lists its recipes")
 
-    def _place(self, name: str, data: str | None) -> str:
-        """A dataset's name, or the absolute path of a folder or file."""
-        if data is None:
-            raise UserError(
-                f"model '{name}' has no default recipe\nname the data, such as --data digits or --data FOLDER"
-            )
+    def place(self, data: str) -> str:
+        """Data as a user names it: a dataset's name, or the absolute path of a folder or file.
+
+        Raises:
+            UserError: There is neither.
+        """
         if data in self.datasets:
             return data
         if not data:
             raise UserError("the data's name is empty\nname a dataset, a folder or a file, or leave it out")
-        path = Path(data).expanduser()
+        path = user_path(data)
         if path.exists():
             return str(path.resolve())
         if os.sep in data or path.suffix:
