@@ -6,9 +6,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from zoo import plugins
 from zoo.run import Run
+
+settings.register_profile("zoo", deadline=None)  # a busy machine is no failure
+settings.load_profile("zoo")
 
 FOLDER = Path(__file__).parent / "tiny"
 

@@ -131,7 +131,7 @@ def test_a_folder_that_is_no_run_and_a_run_without_checkpoint(trained: Run) -> N
 def test_a_task_that_cannot_draw_has_no_gallery(trained: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     members = {name: member for name, member in vars(type(trained.load_task())).items() if name != "draw"}
     monkeypatch.setattr(plugins, "task_class", lambda _: type("Plain", (), members))
-    assert "attention" not in evaluator.evaluate(trained).figures
+    assert "attention" not in evaluator.evaluate(trained.folder).figures
 
 
 def test_the_same_run_gives_the_same_figures(trained: Run) -> None:
@@ -158,13 +158,14 @@ def test_data_without_a_test_split_is_scored_by_its_share_and_says_so(
     whole = task.datasets(trained.spec).test
     train, validation, test = (Subset(whole, range(*ends)) for ends in ((0, 80), (80, 85), (85, 100)))
     monkeypatch.setattr(task, "datasets", lambda *_: Splits(train, validation, test))
-    report = evaluator.evaluate(trained, "elsewhere")
-    assert (report.n, report.data) == (15, "elsewhere")
+    elsewhere = str(trained.folder.resolve())
+    report = evaluator.evaluate(trained, elsewhere)
+    assert (report.n, report.data) == (15, elsewhere)
     (note,) = report.notes
     assert "no test split of its own: only the share of 15 items" in note
     assert "--split all" in note
     assert evaluator.evaluate(trained).notes == []
-    assert evaluator.evaluate(trained, "elsewhere", "all").notes == [
+    assert evaluator.evaluate(trained, elsewhere, "all").notes == [
         "all items together: 80 train, 5 validation, 15 test"
     ]
 

@@ -328,9 +328,14 @@ def test_trackers_are_those_asked_for(tmp_path: Path) -> None:
         plugins.trackers(spec_with("tensorbord"), tmp_path)
 
 
+class Quiet:
+    def log(self, step: int, values: Mapping[str, float]) -> None: ...
+    def close(self) -> None: ...
+
+
 def test_a_session_brings_a_tracker(tmp_path: Path) -> None:
     made: list[tuple[Any, Path]] = []
-    register(trackers={"mine": lambda spec, folder: made.append((spec, folder))})  # pyright: ignore
+    register(trackers={"mine": lambda spec, folder: made.append((spec, folder)) or Quiet()})  # pyright: ignore
     spec = spec_with("mine")
     assert len(plugins.trackers(spec, tmp_path)) == 1
     assert made == [(spec, tmp_path)]
@@ -372,6 +377,18 @@ def test_a_session_brings_a_task() -> None:
     assert plugins.stamps("parity") == {"session": PluginStamp(distribution="session", version="unversioned")}
     assert open_registry().models["parity-micro"].task == "parity"
     assert open_registry().datasets["bits"].task == "parity"
+
+
+def test_a_task_without_spec_classes_takes_from_a_command_what_its_models_have() -> None:
+    register(
+        task=Parity, name="parity", models={"parity-micro": {**MODEL, "head": {"width": 3}}}, datasets={"bits": len}
+    )  # pyright: ignore
+    known = open_registry()
+    assert known.resolve("parity-micro", data="bits", settings={"head.width": 4}).spec.head == {"width": 4}
+    with pytest.raises(UserError, match=r"has no setting 'head\.widht'; did you mean 'width'"):
+        known.resolve("parity-micro", data="bits", settings={"head.widht": 4})
+    with pytest.raises(UserError, match=r"has no setting 'augment\.shuffle'"):
+        known.resolve("parity-micro", data="bits", settings={"augment.shuffle": True})
 
 
 def test_a_cell_that_runs_again_replaces() -> None:

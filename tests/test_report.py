@@ -100,7 +100,7 @@ def test_the_terminal_shows_what_matters(capsys: pytest.CaptureFixture[str]) -> 
         "a|b",
         "best by validation",
         "averaged",
-        "label smoothing included",
+        "as in training",
         "x.png",
         "two duplicates",
     ):

@@ -98,6 +98,11 @@ def loss_that_teaches_nothing(sums: Any) -> None:
     sums.loss = lambda self, output, batch: (output.logits.sum() * 0 + 1, len(batch.ids))
 
 
+def an_error_to_be_as_large_as_can_be(sums: Any) -> None:
+    measure = sums.measure
+    sums.measure = lambda self, records: replace(measure(self, records), primary="log_loss")
+
+
 def records_in_another_order(sums: Any) -> None:
     decode = sums.decode
     sums.decode = lambda self, output, batch: decode(self, output, batch)[::-1]
@@ -127,6 +132,7 @@ def noise_from_the_global_generator(sums: Any) -> None:
         (statistics_of_the_batch, "alone as in a batch", "item 0 differs by"),
         (loss_as_mean, "loss adds up", "of the batch"),
         (loss_that_teaches_nothing, "overfits", "the loss went from"),
+        (an_error_to_be_as_large_as_can_be, "overfits", "is Measures.higher_is_better right?"),
         (records_in_another_order, "records", "ids are not the batch's"),
         (prediction_from_the_target, "records", "predictions depend on the targets"),
         (noise_from_the_global_generator, "transform", "two calls for item 'train/0' without a generator differ"),
@@ -154,7 +160,7 @@ def test_every_failure_is_named(tiny: str, monkeypatch: pytest.MonkeyPatch) -> N
     loss_as_mean(broken)
     broken.measure = lambda self, records: 1 / 0  # pyright: ignore[reportAttributeAccessIssue]
     monkeypatch.setattr(zoo_tiny.task, "Sums", broken)
-    with pytest.raises(AssertionError, match=r"(?s)fails 3 of 12 checks:.*loss adds up: .*records: ZeroDivisionError"):
+    with pytest.raises(AssertionError, match=r"(?s)fails 4 of 12 checks:.*loss adds up: .*records: ZeroDivisionError"):
         zoo.testing.check_plugin("zoo_tiny")
 
 

@@ -1,9 +1,11 @@
 """The trainer: what it learns, what it writes, and that a run stopped anywhere goes on bit for bit."""
 
+import dataclasses
 import functools
 import hashlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,7 +18,7 @@ import torch
 
 from zoo.core import Model
 from zoo.errors import UserError
-from zoo.run import Run, open_run
+from zoo.run import Run, new_run, open_run
 from zoo.trainer import train
 
 EVERYTHING: dict[str, Any] = {"train.ema_decay": 0.9, "train.accumulate": 2, "train.save_every": 2, "train.steps": 9}
@@ -190,7 +192,7 @@ def test_resuming_on_other_data_is_refused(tiny: str, tmp_path: Path, monkeypatc
     _copy_until(trained(tmp_path / "whole", train__steps=6, train__save_every=3), tmp_path / "cut", 3)
     ours = sys.modules["zoo_tiny.task"]
     monkeypatch.setattr(ours, "Numbers", functools.partial(ours.Numbers, shift=1.0))
-    with pytest.raises(UserError, match=r"the training data of .* changed: it had 90 items, now it has 90 others"):
+    with pytest.raises(UserError, match=r"the train data of .* changed: it had 90 items, now it has 90 others"):
         train("tiny", out=tmp_path / "cut", resume=True)
 
 
@@ -226,9 +228,66 @@ def test_a_folder_in_use_is_left_alone(tiny: str, tmp_path: Path) -> None:
 def test_a_run_that_failed_before_its_first_step_does_not_hold_its_place(tiny: str, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="tracker"):
         trained(tmp_path / "run", train__trackers=["no-such"])
-    with Run(tmp_path / "run").lock(), pytest.raises(UserError, match="holds a run already"):
+    with Run(tmp_path / "run").lock(), pytest.raises(UserError, match="another process trains"):
         trained(tmp_path / "run", train__steps=1)
     assert trained(tmp_path / "run", train__steps=1).status()["state"] == "done"
+
+
+def test_a_finished_run_that_was_thinned_out_still_holds_its_place(tiny: str, tmp_path: Path) -> None:
+    run = trained(tmp_path / "run", train__steps=1)
+    shutil.rmtree(run.checkpoints)
+    run.metrics_file.unlink()
+    with pytest.raises(UserError, match="holds a run already"):
+        trained(run.folder, train__steps=1)
+
+
+def test_a_second_starter_in_one_folder_is_refused_and_changes_nothing(tiny: str, tmp_path: Path) -> None:
+    from zoo.registry import open_registry
+
+    one, other = (open_registry().resolve("tiny", settings={"train.seed": seed}).spec for seed in (1, 2))
+    with (
+        new_run(tmp_path / "run", one) as run,
+        pytest.raises(UserError, match="another process trains"),
+        new_run(tmp_path / "run", other),
+    ):
+        pass
+    assert run.spec.train.seed == 1
+
+
+@pytest.mark.parametrize("split", ["validation", "test"])
+def test_resuming_on_other_items_to_judge_by_is_refused(
+    tiny: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, split: str
+) -> None:
+    whole = trained(tmp_path / "whole", train__steps=6, train__save_every=3)
+    _copy_until(whole, tmp_path / "cut", 3)
+    task = whole.task_class
+    splits = task.datasets(whole.spec)
+    other = dataclasses.replace(splits, **{split: splits.train})
+    monkeypatch.setattr(task, "datasets", lambda *_: other)
+    with pytest.raises(UserError, match=f"the {split} data of .* changed"):
+        train("tiny", out=tmp_path / "cut", resume=True, show_progress=False)
+
+
+def test_patience_loses_no_line_of_the_metrics(tiny: str, tmp_path: Path) -> None:
+    run = trained(
+        tmp_path / "run", train__steps=40, train__eval_every=2, train__patience=1, train__log_every=30, train__lr=1e-12
+    )
+    rows = [row for row in run.metrics() if row["split"] == "train"]
+    assert [row["step"] for row in rows] == [run.status()["step"]]
+
+
+def test_a_copy_beside_the_checkpoints_is_left_alone(tiny: str, tmp_path: Path) -> None:
+    run = trained(tmp_path / "run", train__steps=2)
+    newest = run.checkpoint("newest").folder
+    shutil.copytree(newest, newest.with_name(f"{newest.name}.bak"))
+    assert run.checkpoint("newest").folder == newest
+
+
+def test_a_status_that_cannot_be_read_is_none(tiny: str, tmp_path: Path) -> None:
+    run = trained(tmp_path / "run", train__steps=1)
+    for content in ("{", "[]"):
+        (run.folder / "status.json").write_text(content)
+        assert run.status() == {}
 
 
 def test_what_does_not_fit_into_memory_is_the_users_to_mend(tiny: str, tmp_path: Path) -> None:

@@ -83,7 +83,8 @@ class Splits:
     """The data of a run.
 
     Args:
-        info: JSON values that a trained model needs again, such as class names; stored in every checkpoint.
+        info: JSON values that a trained model needs again, such as class names or a target's mean and deviation; stored
+            in every checkpoint.
         settings: Spec values that the data decides, by dotted key, such as ``{"head.num_classes": 10}``.
         notes: What the reader should know, such as how many duplicates were dropped.
     """
@@ -166,6 +167,7 @@ class Measures:
 
     Args:
         primary: The statistic that picks the best checkpoint.
+        higher_is_better: Of the primary one; false for an error.
         statistics: By name; closures over the records.
         figures: Drawings by file stem.
     """

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -14,7 +13,7 @@ from typing import Any, NamedTuple, TextIO
 from zoo import device as devices
 from zoo.errors import UserError
 from zoo.evaluator import portions
-from zoo.files import flush
+from zoo.files import flush, to_json
 from zoo.run import Run, open_run
 
 SUFFIXES = (".csv", ".jsonl")
@@ -78,7 +77,7 @@ def write_answers(found: Iterable[Answer], path: Path) -> Iterator[Answer]:
         table: csv.DictWriter[str] | None = None
         for answer in found:
             if answer.error is None and path.suffix == ".jsonl":
-                file.write(json.dumps(answer.row, ensure_ascii=False) + "\n")
+                file.write(to_json(answer.row, indent=None) + "\n")
             elif answer.error is None:
                 if table is None:
                     table = csv.DictWriter(file, list(answer.row))

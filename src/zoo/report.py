@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from zoo.contract import Table
 from zoo.errors import UserError
-from zoo.files import write_atomically
+from zoo.files import to_json, write_atomically
 from zoo.metrics import Value
 
 if TYPE_CHECKING:
@@ -66,14 +66,14 @@ class Report:
     figures: Mapping[str, Callable[[Figure], None]] = field(default_factory=dict, repr=False, compare=False)
 
     def document(self) -> dict[str, Any]:
-        """The report as JSON values; a figure that is not defined is null."""
+        """The report as JSON values."""
         facts = {each.name: getattr(self, each.name) for each in fields(self) if each.name != "figures"}
         facts["metrics"] = {name: value._asdict() for name, value in self.metrics.items()}
         facts["tables"] = {name: asdict(table) for name, table in self.tables.items()}
-        return _finite(facts)
+        return facts
 
     def to_json(self) -> str:
-        return json.dumps(self.document(), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+        return to_json(self.document()) + "\n"
 
     @classmethod
     def from_json(cls, text: str) -> Report:
@@ -252,11 +252,3 @@ def _cell(value: Any) -> str:
 def _encoded(text: str) -> bytes:
     # File names need not be text; escaped like this they are JSON still.
     return text.encode("utf-8", "backslashreplace")
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {key: _finite(each) for key, each in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(each) for each in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -53,7 +53,7 @@ class Run:
             listed = ", ".join(f"{stamp.distribution} {stamp.version}" for stamp in lost)
             raise UserError(
                 f"run '{self.folder}' was made with {listed}, which is not installed\n"
-                f"install it: pip install {' '.join(stamp.distribution for stamp in lost)}"
+                "install it from where you have it, or load it with -p or ZOO_PLUGINS"
             ) from error
 
     @property

@@ -151,6 +151,17 @@ def _refuse_empty(splits: Splits, name: str) -> None:
             )
 
 
+def _refuse_unstorable(info: Mapping[str, Any]) -> None:
+    for key, value in info.items():
+        try:
+            json.dumps(value)
+        except (TypeError, ValueError) as error:
+            raise UserError(
+                f"Splits.info['{key}'] cannot be stored with the weights: {error}\n"
+                "make it of JSON values, such as by .tolist()"
+            ) from error
+
+
 def _too_large(run: Run) -> UserError:
     spec, cost = run.spec, plugins.cost(run.spec)
     needs = f", about {training_memory_bytes(cost, spec.train) / 2**30:.2g} GiB by formula," if cost else ""
@@ -193,6 +204,7 @@ def fit(run: Run, splits: Splits, stop: StopSignal, *, show_progress: bool = Tru
     for note in [*splits.notes, *going_on]:
         progress.note(note)
     window = Window()
+    _refuse_unstorable(splits.info)
     trackers = plugins.trackers(spec, run.folder)
     metadata = {"spec": spec.model_dump(mode="json"), "info": dict(splits.info)}
 

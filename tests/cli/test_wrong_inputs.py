@@ -1,5 +1,7 @@
 """What people get wrong, one by one: exit status 2 and one message that names it, never a traceback."""
 
+import os
+import shutil
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,7 +13,7 @@ from PIL import Image
 
 from zoo import plugins
 from zoo.cli import main
-from zoo.run import Run
+from zoo.run import Run, open_run
 
 SMALL = ["core.dim=24", "core.depth=1", "embed.image_size=16", "embed.patch_size=8", "train.batch_size=4"]
 """Settings of a model that trains at once."""
@@ -179,6 +181,66 @@ def test_predict_answers_what_is_there_and_names_what_is_not(zoo: Zoo, pictures:
         assert words in ended.err
 
 
+@pytest.mark.parametrize("source", ["~nobody-of-this-name/x.png", "x" * 300, "a\nb.png"])
+def test_a_path_that_cannot_be_is_one_message(zoo: Zoo, pictures: Path, source: str) -> None:
+    assert zoo(*train(pictures, "--steps", 1)).status == 0
+    ended = zoo("predict", "run", source, pictures / "test" / "cat" / "0.png")
+    assert ended.status == 2
+    assert len(ended.out.splitlines()) == 2
+    assert "1 of 2 inputs" in ended.err
+    refused(zoo(*train(source, out="other")))
+    refused(zoo("eval", source))
+
+
+def test_a_name_that_is_no_text_is_trained_on_and_predicted(zoo: Zoo, pictures: Path) -> None:
+    odd = pictures / "train" / "cat" / os.fsdecode(b"caf\xe9.png")
+    shutil.copy(pictures / "train" / "dog" / "0.png", odd)
+    (pictures / "train" / "dog" / "0.png").unlink()
+    assert zoo(*train(pictures, "--steps", 1)).status == 0
+    assert zoo("predict", "run", odd, "--out", "x.csv").status == 0
+    assert b"caf\xe9.png" in Path("x.csv").read_bytes()
+
+
+def test_links_are_followed_to_no_folder_twice_nor_to_one_around(zoo: Zoo, pictures: Path) -> None:
+    (pictures / "train" / "cat" / "self").symlink_to(".")
+    (pictures / "train" / "cat" / "up").symlink_to("..")
+    assert zoo(*train(pictures, "--steps", 1)).status == 0
+    assert open_run("run").checkpoint().trainer()["data"]["train"]["items"] == 12
+
+
+def test_split_folders_in_any_case_are_splits_and_what_is_beside_them_is_told(zoo: Zoo, pictures: Path) -> None:
+    (pictures / "train").rename(pictures / "Train")
+    shutil.copytree(pictures / "test" / "cat", pictures / "birds" / "x")
+    ended = zoo(*train(pictures, "--steps", 1))
+    assert ended.status == 0
+    assert "left out: birds" in ended.err
+    assert "left out: birds" in zoo("data", "check", pictures).out
+
+
+def test_evaluating_what_was_trained_on_is_said_whatever_the_path_is_called(zoo: Zoo, pictures: Path) -> None:
+    assert zoo(*train(pictures, "--steps", 1)).status == 0
+    ended = zoo("eval", "run", "--data", os.path.relpath(pictures), "--split", "all")
+    assert "those of train were trained on" in ended.out
+
+
+def test_evaluations_of_two_folders_of_one_name_are_two_files(zoo: Zoo, pictures: Path, tmp_path: Path) -> None:
+    assert zoo(*train(pictures, "--steps", 1)).status == 0
+    other = shutil.copytree(pictures, tmp_path / "elsewhere" / pictures.name)
+    for data in (pictures, other, pictures):
+        assert zoo("eval", "run", "--data", data).status == 0
+    assert len(list(Path("run").glob("eval-*.json"))) == 2
+
+
+def test_explaining_overwrites_neither_an_input_nor_another_picture(zoo: Zoo, pictures: Path, tmp_path: Path) -> None:
+    assert zoo(*train(pictures, "--steps", 1)).status == 0
+    (tmp_path / "in").mkdir()
+    for name in ("a b.png", "a-b.png", "\N{GRINNING FACE}.png", "\N{CAT FACE}.png"):
+        shutil.copy(pictures / "test" / "cat" / "0.png", tmp_path / "in" / name)
+    assert zoo("explain", "run", tmp_path / "in", "--out", "out").status == 0
+    assert len(list(Path("out").iterdir())) == 4
+    refused(zoo("explain", "run", tmp_path / "in" / "a b.png", "--out", tmp_path / "in" / "a b.png"), "is an input")
+
+
 # ---------------------------------------------------------------- run folders
 
 
@@ -187,7 +249,7 @@ def test_a_run_whose_plugin_is_gone_names_what_to_install(zoo: Zoo, pictures: Pa
     spec = Path("run/spec.yaml")
     changed = spec.read_text().replace("task: image-classification", "task: bird-songs")
     spec.write_text(changed.replace("  vit:\n    distribution: attention-zoo", "  birds:\n    distribution: zoo-birds"))
-    refused(zoo("eval", "run"), "made with zoo-birds 0.1.0", "pip install zoo-birds")
+    refused(zoo("eval", "run"), "made with zoo-birds 0.1.0", "install it from where you have it")
 
 
 def test_a_folder_that_cannot_be_written_is_named(

@@ -173,14 +173,14 @@ def test_file_hashes_are_remembered_until_the_file_changes(tmp_path: Path, monke
     paths = list(write(tmp_path / "files", {"a": b"one", "b": b"one", "c": b"two"}).iterdir())
     first = hash_files(paths)
     assert len(set(first)) == 2
-    hashed: list[str] = []
+    hashed: list[Path] = []
     real = folder.hash_file
     monkeypatch.setattr(folder, "hash_file", lambda path: hashed.append(path) or real(path))
     assert hash_files(paths) == first
     assert hashed == []
     paths[0].write_bytes(b"another")
     assert hash_files(paths)[0] != first[0]
-    assert hashed == [str(paths[0])]
+    assert hashed == [paths[0]]
 
 
 def test_a_cache_folder_that_cannot_be_made_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,6 +1,7 @@
 """Pictures of every kind of file, datasets of every kind of place, and what is wrong with them."""
 
 import io
+import resource
 import zipfile
 from pathlib import Path
 
@@ -108,6 +109,20 @@ def test_fit_size_crops_the_centre_of_the_shorter_side() -> None:
     wide[:, :, 8:16] = 255
     assert fit_size(wide, 8).tolist() == np.full((1, 8, 8), 255).tolist()
     assert fit_size(wide, 4).shape == (1, 4, 4)
+
+
+def test_a_picture_a_pixel_high_takes_no_memory(tmp_path: Path) -> None:
+    Image.new("RGB", (60_000, 1), "red").save(tmp_path / "thin.png")
+    picture = read_picture(tmp_path / "thin.png", 3)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    assert fit_size(picture, 64).shape == (3, 64, 64)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200_000, "KiB"
+
+
+def test_no_format_is_opened_that_needs_another_program(tmp_path: Path) -> None:
+    (tmp_path / "eps.png").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\nshowpage\n")
+    with pytest.raises(UserError, match="it is no picture"):
+        read_picture(tmp_path / "eps.png", 3)
 
 
 def test_channels_that_do_not_fit_are_refused() -> None:

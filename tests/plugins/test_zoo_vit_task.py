@@ -253,5 +253,6 @@ def test_inputs_are_files_and_folders(tmp_path: Path) -> None:
         (tmp_path / "in" / name).touch()
     found = task().inputs([str(tmp_path / "in"), str(tmp_path / "in" / "no.txt")])
     assert [Path(item_id).name for item_id in found.ids] == ["a.jpg", "b.PNG", "no.txt"]
+    missing = task().inputs([str(tmp_path / "gone.png")])
     with pytest.raises(ValueError, match="no file or folder"):
-        task().inputs([str(tmp_path / "gone.png")])
+        task().transform(missing[0], None)

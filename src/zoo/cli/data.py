@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from zoo.cli.output import note, print_json, print_table
+from zoo.errors import UserError, counted
 
 if TYPE_CHECKING:
     from zoo.specs import DatasetSpec, RunSpec
@@ -121,7 +122,7 @@ def check(
             if len(finding.items) > MAX_NAMED:
                 print(f"  and {len(finding.items) - MAX_NAMED} more; --json names all")
         errors, warnings = (sum(f.severity == kind for f in findings) for kind in ("error", "warning"))
-        note(f"{data}: {errors} errors, {warnings} warnings")
+        note(f"{data}: {counted(errors, 'error')}, {counted(warnings, 'warning')}")
     if any(finding.severity == "error" for finding in findings):
         raise typer.Exit(2)
 
@@ -161,14 +162,16 @@ def _spec(data: str, task: str | None) -> "RunSpec":
     """What the task's check reads: the spec of any of its models, with this data."""
     from zoo import plugins
     from zoo.contract import Checkable
-    from zoo.errors import UserError
     from zoo.registry import open_registry
 
     registry = open_registry()
     if task is None:
         task = registry.datasets[data].task if data in registry.datasets else _only_task(data)
     if not isinstance(plugins.task_class(task), Checkable):
-        raise UserError(f"the task '{task}' has no check of its data; choose another with --task")
+        raise UserError(
+            f"the task '{task}' has no check of its data; choose another with --task, or give its class one: "
+            "zoo.contract.Checkable"
+        )
     model = next((name for name, each in registry.models.items() if each.task == task), None)
     if model is None:
         raise UserError(f"no model in the catalogue is for the task '{task}'; add one, to say how its data is read")
@@ -179,7 +182,7 @@ def _only_task(data: str) -> str:
     """The task that a folder is for, where there is but one that can check its data."""
     from zoo import plugins
     from zoo.contract import Checkable
-    from zoo.errors import UserError, unknown
+    from zoo.errors import unknown
     from zoo.files import user_path
     from zoo.registry import open_registry
 

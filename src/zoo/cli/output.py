@@ -1,26 +1,27 @@
 """What a command prints: a plain table or one JSON document on stdout; all else goes to stderr."""
 
-import json
 import sys
 from collections.abc import Sequence
 from io import TextIOWrapper
-from typing import Any
+from typing import Any, TextIO
+
+from zoo.files import to_json
 
 
-def _as_bytes() -> None:
-    """Names of files need not be text; what is no UTF-8 in them is printed as it is."""
-    if isinstance(sys.stdout, TextIOWrapper):
-        sys.stdout.reconfigure(errors="surrogateescape")
+def let_any_name_through(stream: TextIO) -> None:
+    """Names of files need not be text; what is no UTF-8 in them is read and printed as it is."""
+    if isinstance(stream, TextIOWrapper):
+        stream.reconfigure(errors="surrogateescape")
 
 
 def print_json(document: Any) -> None:
-    _as_bytes()
-    print(json.dumps(document, indent=2, ensure_ascii=False))
+    let_any_name_through(sys.stdout)
+    print(to_json(document))
 
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
     """Columns as wide as their widest cell; numbers to the right. Rich would cost a light command half its time."""
-    _as_bytes()
+    let_any_name_through(sys.stdout)
     cells = [["" if value is None else str(value) for value in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(columns, *cells, strict=True)]
     right = [bool(rows) and all(isinstance(row[i], int | float | None) for row in rows) for i in range(len(columns))]

@@ -1,13 +1,19 @@
 """`zoo plugins`: who is there, a new one, and whether one keeps its promises."""
 
+from __future__ import annotations
+
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from zoo.cli.output import note, print_json, print_table
 from zoo.errors import UserError
+
+if TYPE_CHECKING:
+    from zoo.catalogue import Problem
 
 app = typer.Typer(help="Plugins: list them, write one, check one.", no_args_is_help=True)
 
@@ -23,8 +29,10 @@ def list_plugins(json: Json = False) -> None:
     rows = plugins.rows()
     for name in plugins.unknown_blocks():
         note(f"ZOO_DISABLE_PLUGINS names '{name}', which fits no plugin")
-    problems = {problem.plugin: str(problem) for problem in reversed(open_registry().problems)}
-    rows = [replace(row, reason=row.reason or problems.get(row.name, "")) for row in rows]
+    found = open_registry().problems
+    rows = [
+        replace(row, reason=row.reason or _told([each for each in found if each.plugin == row.name])) for row in rows
+    ]
     if json:
         print_json([asdict(row) for row in rows])
         return
@@ -37,6 +45,14 @@ def list_plugins(json: Json = False) -> None:
     )
 
 
+def _told(problems: Sequence[Problem]) -> str:
+    """What is wrong with a plugin's catalogue, in a cell."""
+    if not problems:
+        return ""
+    more = f" (1 of {len(problems)}; run 'zoo registry check {problems[0].file}')" if len(problems) > 1 else ""
+    return f"{problems[0]}{more}"
+
+
 @app.command("new", epilog="Example: zoo plugins new beats && pip install -e ./beats && zoo train beats-micro")
 def new(
     name: Annotated[str, typer.Argument(help="Its name, such as beats; the package is then zoo_beats.")],
@@ -47,7 +63,7 @@ def new(
 
     folder = write_plugin(name, out)
     print(folder)
-    note(f"now: pip install -e {folder} && zoo train {name}-micro && pytest {folder}")
+    note(f'now: pip install -e "{folder}[test]" && zoo train {name}-micro && pytest {folder}')
 
 
 @app.command("check", epilog="Example: zoo plugins check vit")

@@ -12,7 +12,7 @@ from zlib import crc32
 
 import typer
 
-from zoo.cli.output import note, print_json, print_table
+from zoo.cli.output import let_any_name_through, note, print_json, print_table
 from zoo.errors import UserError, counted
 
 RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder, as `zoo train` printed it.")]
@@ -225,8 +225,7 @@ def _modified(folder: Path) -> float:
 
 def _sources(inputs: Sequence[str]) -> list[str]:
     """The inputs, with ``-`` replaced by the lines of stdin."""
-    if "-" in inputs:  # names of files need not be text
-        sys.stdin.reconfigure(errors="surrogateescape")  # pyright: ignore[reportAttributeAccessIssue]
+    let_any_name_through(sys.stdin)
     lines = [line for line in sys.stdin.read().splitlines() if line.strip()] if "-" in inputs else []
     sources = [each for source in inputs for each in (lines if source == "-" else [source])]
     if not sources:

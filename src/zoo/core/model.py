@@ -15,7 +15,7 @@ ROOMS = ("embed", "core", "head")
 
 
 class Stream(NamedTuple):
-    """What an embed hands to a core: tokens, `(b t d)` or `(n d)`, and where they lie."""
+    """What an embed hands to a core: tokens, `(b t d)` or `(n d)`, and where they lie; all as long is `DENSE`."""
 
     x: Float[Tensor, "*tokens d"]
     layout: Layout
@@ -26,7 +26,7 @@ class Output:
     """What a model gives.
 
     Args:
-        logits: the head's, in fp32 or wider; their axes are the task's.
+        logits: the head's, whatever it predicts, in fp32 or wider; their axes are the task's.
         layout: where the core's tokens lie, for heads that speak of each token.
         intermediates: what happened inside the core, on request.
     """

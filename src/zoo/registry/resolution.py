@@ -112,6 +112,7 @@ def assemble(task: str, layers: Sequence[Layer], rooms: Iterable[str] = ROOMS) -
         spec_class = part(task, room)
         if spec_class is None:
             built[room] = merged[room]
+            problems += _strangers(task, room, layers)
             continue
         with nullcontext() if room in _OURS else plugins.blaming(task):
             value, errors = _validated(spec_class, merged[room])
@@ -121,6 +122,16 @@ def assemble(task: str, layers: Sequence[Layer], rooms: Iterable[str] = ROOMS) -
             layer = _culprit((room, *keys), layers, missing=details["type"] == "missing")
             problems.append(layer.problem((room, *keys), worded(details, spec_class), at_key=at_key))
     return built, problems
+
+
+def _strangers(task: str, room: str, layers: Sequence[Layer]) -> Iterator[Problem]:
+    """Where a task has no class for a room, a command may change what the catalogue sets there, and nothing else."""
+    known = {key for layer in layers if layer.source != "command" for key in layer.values.get(room, {})}
+    for layer in layers:
+        for key in layer.values.get(room, {}) if layer.source == "command" else ():
+            if key not in known:
+                message = f"task '{task}' has no setting '{room}.{key}'{did_you_mean(key, known)}"
+                yield layer.problem((room, key), message, at_key=True)
 
 
 def _validated(spec_class: type[BaseModel], values: Any) -> tuple[BaseModel | None, list[ErrorDetails]]:

@@ -143,9 +143,18 @@ def _equal(one: Any, other: Any) -> bool:
 
 
 def overfits(task: str) -> None:
-    """It can learn: the loss of one batch, repeated, falls below a tenth."""
+    """It can learn: the loss of one batch, repeated, falls below a tenth, and the primary figure gets no worse."""
     subject = subject_of(task)
     model, batch = subject.model(awake=False), subject.batch(subject.indices)
+
+    @torch.no_grad()
+    def primary() -> tuple[str, float]:
+        """The figure that picks the best checkpoint, the higher the better."""
+        measures = subject.task.measure(subject.task.decode(model(batch.inputs), batch))
+        value = measures.statistics[measures.primary](np.ones(len(batch.ids)))
+        return measures.primary, value if measures.higher_is_better else -value
+
+    name, before = primary()
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, weight_decay=0.0)
     first = last = math.nan
     for step in range(OVERFIT_STEPS):
@@ -153,6 +162,8 @@ def overfits(task: str) -> None:
         last = total.item() / float(count)
         first = last if step == 0 else first
         if last < first / 10:
+            after = primary()[1]
+            assert not after < before, f"'{name}' got worse while the loss fell; is Measures.higher_is_better right?"
             return
         optimizer.zero_grad()
         (total / count).backward()

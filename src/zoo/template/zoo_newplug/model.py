@@ -13,7 +13,7 @@ class SymbolEmbed(nn.Module):
 
     def __init__(self, dim: int, num_symbols: int) -> None:
         super().__init__()
-        self.dim = dim
+        self.dim = dim  # rooms say their width, so that those of one model are held together
         self.table = nn.Embedding(num_symbols, dim)
 
     def forward(self, symbols: Int[Tensor, " n"], cu_seqlens: Int[Tensor, " offsets"], max_len: int) -> Stream:

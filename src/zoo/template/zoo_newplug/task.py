@@ -36,6 +36,7 @@ class MostFrequent:
         classes = source.info["classes"]
         if info is not None and info["classes"] != classes:
             raise UserError(f"'{spec.data.name}' has the classes {classes}, but the model knows {info['classes']}")
+        # What the source has no split for is taken out of train, by a hash of each item.
         train, validation, test, notes = split(source, spec.data)
         settings = {"embed.num_symbols": len(classes), "head.num_classes": len(classes)}
         return Splits(train, validation, test, {"classes": classes}, settings, notes)
