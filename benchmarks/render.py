@@ -69,12 +69,17 @@ def gpu(rows: list[Row]) -> str:
 
 
 def first_run(rows: list[Row]) -> str:
-    parts = []
-    for row in rows:
-        parts.append(f"`{row['work']}` took {row['seconds']:.0f} s on {row['hardware']}.")
-        if row["printed"]:
-            parts.append(f"```\n{row['printed'].rstrip()}\n```")
+    hardware = " and ".join(dict.fromkeys(row["hardware"] for row in rows))
+    parts = ["\n".join([f"| command | took, on {hardware} |", "|---|---|", *map(_timed, rows)])]
+    # What pip prints is a list of versions; it stands in the results.
+    parts += [
+        f"```\n{row['printed'].rstrip()}\n```" for row in rows if "pip install" not in row["work"] and row["printed"]
+    ]
     return "\n\n".join(parts)
+
+
+def _timed(row: Row) -> str:
+    return f"| `{row['work']}` | {row['seconds']:.0f} s |"
 
 
 TABLES: dict[str, Callable[[list[Row]], str]] = {
