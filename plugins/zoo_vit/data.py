@@ -32,7 +32,7 @@ IMAGENET = {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}
 class ArrayPictures:
     """Pictures of one size, in memory or mapped from a file; an item's input is its pixels."""
 
-    lengths: Sequence[int] | None = None
+    lengths: Sequence[float] | None = None
 
     def __init__(self, name: str, images: Array, targets: Sequence[int]) -> None:
         self.images, self.targets = images, targets

@@ -50,12 +50,13 @@ class Item:
 
 
 class Dataset(Protocol):
-    """Items by position. `ids` is known without reading an item; `lengths` too, where items are ragged."""
+    """Items by position. `ids` is known without reading an item; `lengths`, where items are ragged, too: in the unit of
+    `train.batch_length`, such as tokens or seconds."""
 
     @property
     def ids(self) -> Sequence[str]: ...
     @property
-    def lengths(self) -> Sequence[int] | None: ...
+    def lengths(self) -> Sequence[float] | None: ...
     def __len__(self) -> int: ...
     def __getitem__(self, index: int) -> Item: ...
     def fingerprint(self, index: int) -> str:
@@ -105,7 +106,7 @@ class Batch:
         inputs: Keyword arguments of the model's embed; tensors but for plain numbers, such as a longest length.
         targets: What the loss compares with; None when unknown.
         ids: The items' ids, in order.
-        num_tokens: Real tokens and all tokens, pads included, where items are ragged.
+        num_tokens: Real tokens, and those with pads, were all items padded to the longest; where items are ragged.
     """
 
     inputs: Mapping[str, Any]

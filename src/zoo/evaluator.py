@@ -76,7 +76,7 @@ class Joined:
     def __init__(self, parts: Sequence[Dataset]) -> None:
         self.places = [(part, index) for part in parts for index in range(len(part))]
         self.ids: Sequence[str] = [part.ids[index] for part, index in self.places]
-        self.lengths: Sequence[int] | None = None
+        self.lengths: Sequence[float] | None = None
         if all(part.lengths is not None for part in parts):
             self.lengths = [length for part in parts for length in part.lengths or ()]
 
@@ -251,6 +251,7 @@ def portions(
         task,
         dataset,
         batch_size=spec.train.batch_size,
+        batch_length=spec.train.batch_length,
         on_error=on_error,
         workers=spec.train.workers,
         pin=device.type == "cuda",

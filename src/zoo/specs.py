@@ -85,7 +85,10 @@ class TrainSpec(Spec):
 
     epochs: int = Field(30, ge=1, description="passes over the training split")
     steps: int | None = Field(None, ge=1, description="updates; overrides epochs")
-    batch_size: int = Field(64, ge=1, description="items in a micro-batch")
+    batch_size: int = Field(64, ge=1, description="items in a micro-batch, at most")
+    batch_length: float | None = Field(
+        None, gt=0, description="length of a micro-batch: items × the longest, in tokens (text) or seconds (sound)"
+    )
     accumulate: int = Field(1, ge=1, description="micro-batches in an update")
     optimizer: Literal["adamw", "sgd"] = Field("adamw", description="update rule")
     lr: float = Field(1e-3, gt=0, description="peak learning rate")

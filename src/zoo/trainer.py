@@ -190,7 +190,14 @@ def fit(run: Run, splits: Splits, stop: StopSignal, *, show_progress: bool = Tru
     spec, train = run.spec, run.spec.train
     task = run.task_class(spec, splits.info)
     device = devices.pick(train.device)
-    plan = Plan(len(splits.train), train.batch_size, accumulate=train.accumulate, seed=train.seed)
+    plan = Plan(
+        len(splits.train),
+        train.batch_size,
+        lengths=splits.train.lengths,
+        batch_length=train.batch_length,
+        accumulate=train.accumulate,
+        seed=train.seed,
+    )
     total = train.steps or train.epochs * plan.updates_per_epoch
     eval_every = train.eval_every or plan.updates_per_epoch
 

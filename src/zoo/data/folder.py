@@ -35,7 +35,7 @@ class Files:
         targets: A class index each, or None where unknown.
     """
 
-    lengths: Sequence[int] | None = None
+    lengths: Sequence[float] | None = None
 
     def __init__(self, paths: Sequence[Path], ids: Sequence[str], targets: Sequence[int | None]) -> None:
         self.paths, self.ids, self.targets = paths, ids, targets

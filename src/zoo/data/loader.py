@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 
 from zoo.contract import Batch, Dataset, Task
-from zoo.data.sampler import Update
+from zoo.data.sampler import Update, cut
 from zoo.data.seeding import item_rng
 from zoo.errors import UserError
 
@@ -108,11 +108,16 @@ def training_batches(
 
 
 def evaluation_batches(
-    task: Task, dataset: Dataset, *, batch_size: int, on_error: str, workers: int, pin: bool
+    task: Task,
+    dataset: Dataset,
+    *,
+    batch_size: int,
+    batch_length: float | None = None,
+    on_error: str,
+    workers: int,
+    pin: bool,
 ) -> Iterator[Loaded]:
     """The whole dataset once, in order, without augmentation."""
-    keys = [
-        [Key(None, i) for i in range(start, min(start + batch_size, len(dataset)))]
-        for start in range(0, len(dataset), batch_size)
-    ]
+    starts = cut(dataset.lengths, len(dataset), batch_size, batch_length)
+    keys = [[Key(None, i) for i in range(start, end)] for start, end in itertools.pairwise([*starts, len(dataset)])]
     return _load(task, dataset, keys, seed=0, on_error=on_error, workers=workers, pin=pin)

@@ -37,7 +37,7 @@ class Subset:
         self.dataset, self.indices = dataset, list(indices)
         self.ids: Sequence[str] = [dataset.ids[i] for i in self.indices]
         lengths = dataset.lengths
-        self.lengths: Sequence[int] | None = None if lengths is None else [lengths[i] for i in self.indices]
+        self.lengths: Sequence[float] | None = None if lengths is None else [lengths[i] for i in self.indices]
 
     @property
     def targets(self) -> Sequence[Any]:
