@@ -194,32 +194,6 @@ def _keep(home: Path, images: Array) -> None:
 # ---------------------------------------------------------------- what a model must know of its data
 
 
-class Relabelled:
-    """A dataset whose targets follow a model's class order.
-
-    Args:
-        order: The model's index of each of the dataset's classes.
-    """
-
-    def __init__(self, dataset: Any, order: Sequence[int]) -> None:
-        self.dataset, self.order = dataset, order
-        self.ids, self.lengths = dataset.ids, dataset.lengths
-
-    @property
-    def targets(self) -> Sequence[int]:
-        return [self.order[target] for target in self.dataset.targets]
-
-    def __len__(self) -> int:
-        return len(self.dataset)
-
-    def __getitem__(self, index: int) -> Item:
-        item = self.dataset[index]
-        return Item(item.id, item.inputs, self.order[item.target], item.columns)
-
-    def fingerprint(self, index: int) -> str:
-        return self.dataset.fingerprint(index)
-
-
 def normalisation(train: Subset, channels: int) -> Mapping[str, Any]:
     """Mean and deviation of each channel, from 0 to 1: the training split's where it is an array, else ImageNet's."""
     if isinstance(train.dataset, ArrayPictures) and train.dataset.images.shape[1] == channels:

@@ -9,19 +9,19 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from zoo import plugins, registry
 from zoo.contract import Batch, Dataset, Finding, Item, Measures, Record, Source, Splits
 from zoo.core import Model, Output, Transformer
 from zoo.core.layers import make_norm
 from zoo.data.folder import find_files
+from zoo.data.labels import in_order, open_source, require_trainable
 from zoo.data.splits import split
-from zoo.errors import UserError, unknown
+from zoo.errors import UserError
 from zoo.files import user_path
 from zoo.metrics import classification
 from zoo.specs import DataSpec, RunSpec
 from zoo_vit.augment import Augment, warp
 from zoo_vit.check import check
-from zoo_vit.data import Relabelled, load_folder, normalisation
+from zoo_vit.data import load_folder, normalisation
 from zoo_vit.model import PictureEmbed, PictureHead
 from zoo_vit.pictures import SUFFIXES, Pixels, fit_channels, fit_size, read_picture
 from zoo_vit.spec import CONV_STEM_WIDTH, rooms
@@ -49,18 +49,13 @@ class ImageClassification:
     def datasets(spec: RunSpec, info: Mapping[str, Any] | None = None) -> Splits:
         embed, _, _ = rooms(spec)
         source = read_source(spec.data)
-        classes: list[str] = list(source.info["classes"])
         if info is not None:
-            source = _in_order(source, classes, list(info["classes"]), spec.data.name)
-        elif len(classes) < 2:
-            raise UserError(
-                f"'{spec.data.name}' has a single class, '{classes[0]}': nothing to tell apart; add another"
-            )
-        elif "train" not in source.splits:
-            raise UserError(f"'{spec.data.name}' has {' and '.join(source.splits)}, but no train")
+            source = in_order(source, info["classes"], spec.data.name)
+        else:
+            require_trainable(source, spec.data.name)
         train, validation, test, notes = split(source, spec.data)
         if info is None:
-            info = {"classes": classes, **normalisation(train, embed.channels)}
+            info = {"classes": list(source.info["classes"]), **normalisation(train, embed.channels)}
         settings = {"head.num_classes": len(info["classes"])}
         return Splits(train, validation, test, info, settings, notes)
 
@@ -175,29 +170,4 @@ def read_source(data: DataSpec) -> Source:
     Raises:
         UserError: It is neither, or cannot be read.
     """
-    known = registry.open_registry().datasets
-    if data.name in known:
-        return plugins.dataset_loader(data.name)(data)
-    if "/" in data.name or "\\" in data.name or user_path(data.name).exists():
-        return load_folder(data)
-    raise unknown(
-        "dataset or folder", data.name, known, "run 'zoo data list', or give the path of a folder, root/class/*"
-    )
-
-
-def _in_order(source: Source, classes: list[str], wanted: list[str], name: str) -> Source:
-    """The source with targets in a model's class order. It may lack some of the classes, but has no others."""
-    if classes == wanted:
-        return source
-    if strangers := [each for each in classes if each not in wanted]:
-        raise UserError(
-            f"'{name}' has classes that the model does not know: {', '.join(strangers)}\n"
-            f"the data has: {', '.join(classes)}\nthe model knows: {', '.join(wanted)}\n"
-            "rename the class folders, or train a model on these classes"
-        )
-    order = [wanted.index(each) for each in classes]
-    return Source(
-        {key: Relabelled(each, order) for key, each in source.splits.items()},
-        {**source.info, "classes": wanted},
-        source.notes,
-    )
+    return open_source(data, load_folder, "the path of a folder, root/class/*")

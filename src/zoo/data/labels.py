@@ -1,0 +1,91 @@
+"""Classification data, of any kind: a source by name or place, and its classes in the order that a model knows."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from zoo import plugins, registry
+from zoo.contract import Dataset, Item, Source
+from zoo.errors import UserError, unknown
+from zoo.files import user_path
+from zoo.specs import DataSpec
+
+
+def open_source(data: DataSpec, at_place: Callable[[DataSpec], Source], places: str) -> Source:
+    """A dataset by name, or what lies at a path or another address.
+
+    Args:
+        at_place: Reads what is no dataset of the registry.
+        places: What that may be, for the message.
+
+    Raises:
+        UserError: There is neither, or it cannot be read.
+    """
+    known = registry.open_registry().datasets
+    if data.name in known:
+        return plugins.dataset_loader(data.name)(data)
+    if any(mark in data.name for mark in "/\\:") or user_path(data.name).exists():
+        return at_place(data)
+    raise unknown("dataset or place", data.name, known, f"run 'zoo data list', or give {places}")
+
+
+class Relabelled:
+    """A dataset whose targets, a class index or several, follow a model's class order.
+
+    Args:
+        order: The model's index of each of the dataset's classes.
+    """
+
+    def __init__(self, dataset: Any, order: Sequence[int]) -> None:
+        self.dataset, self.order = dataset, order
+        self.ids, self.lengths = dataset.ids, dataset.lengths
+
+    @property
+    def targets(self) -> Sequence[Any]:
+        return [self._target(target) for target in self.dataset.targets]
+
+    def _target(self, target: Any) -> Any:
+        if target is None:
+            return None
+        return self.order[target] if isinstance(target, int) else sorted(self.order[each] for each in target)
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, index: int) -> Item:
+        item = self.dataset[index]
+        return Item(item.id, item.inputs, self._target(item.target), item.columns)
+
+    def fingerprint(self, index: int) -> str:
+        return self.dataset.fingerprint(index)
+
+
+def in_order(source: Source, wanted: Sequence[str], name: str) -> Source:
+    """The source with targets in a model's class order. It may lack some of the classes, but has no others.
+
+    Raises:
+        UserError: It has others.
+    """
+    classes, wanted = list(source.info["classes"]), list(wanted)
+    if classes == wanted:
+        return source
+    if strangers := [each for each in classes if each not in wanted]:
+        raise UserError(
+            f"'{name}' has classes that the model does not know: {', '.join(strangers)}\n"
+            f"the data has: {', '.join(classes)}\nthe model knows: {', '.join(wanted)}\n"
+            "rename the classes, or train a model on these"
+        )
+    order = [wanted.index(each) for each in classes]
+    splits: Mapping[str, Dataset] = {key: Relabelled(each, order) for key, each in source.splits.items()}
+    return Source(splits, {**source.info, "classes": wanted}, source.notes)
+
+
+def require_trainable(source: Source, name: str) -> None:
+    """
+    Raises:
+        UserError: There is a single class, or nothing to train on.
+    """
+    classes = source.info["classes"]
+    if len(classes) < 2:
+        raise UserError(f"'{name}' has a single class, '{classes[0]}': nothing to tell apart; add another")
+    if "train" not in source.splits:
+        raise UserError(f"'{name}' has {' and '.join(source.splits)}, but no train")

@@ -1,0 +1,195 @@
+"""Tables of a user: .csv, .tsv and .jsonl files as rows with line numbers, and which column is which.
+
+Comma-separated values: RFC 4180, in UTF-8, with a header; semicolons and tabs are recognised by it. Tab-separated values
+are read without quoting, as IANA has them. JSON Lines: an object a line.
+"""
+
+import csv
+import io
+import json
+import sys
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from zoo.errors import UserError, counted, did_you_mean
+
+SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson")
+LISTED = 10
+
+
+class Row(NamedTuple):
+    """A row and the line of the file on which it ends, counted from 1."""
+
+    line: int
+    values: Mapping[str, Any]
+
+
+class Sheet(NamedTuple):
+    """A table as it was read. A value of a .csv or .tsv is a string, one of a .jsonl any JSON."""
+
+    path: Path
+    columns: Sequence[str]
+    rows: Sequence[Row]
+
+
+def read_sheet(path: Path) -> Sheet:
+    """Read a whole table.
+
+    Raises:
+        UserError: It is missing, empty, no UTF-8, has a NUL byte, no header, or lines that do not fit it.
+    """
+    text = read_text(path)
+    kind = path.suffix.lower()
+    if kind not in SUFFIXES:
+        raise UserError(f"'{path}' is no table: known are {' '.join(SUFFIXES)}\nconvert it, or rename it")
+    sheet = _json_lines(path, text) if kind in (".jsonl", ".ndjson") else _separated(path, text, tabs=kind == ".tsv")
+    if not sheet.rows:
+        raise UserError(f"'{path}' has a header, but no rows\nadd some")
+    return sheet
+
+
+def pick_column(sheet: Sheet, asked: str | None, known: Sequence[str], key: str, *, taken: str | None = None) -> str:
+    """The column of a meaning: as asked, else one with a known name in any case, else the only one left.
+
+    Args:
+        known: Names that are recognised, the best first.
+        key: The setting that names it, such as ``data.text_column``.
+        taken: A column that has another meaning already.
+
+    Raises:
+        UserError: There is none.
+    """
+    free = [column for column in sheet.columns if column != taken]
+    if asked is not None:
+        if asked not in sheet.columns:
+            raise UserError(
+                f"'{sheet.path}' has no column '{asked}'{did_you_mean(asked, sheet.columns)}\n"
+                f"its columns are: {_named(sheet.columns)}; name one with --set {key}=NAME"
+            )
+        return asked
+    lowered = {column.strip().lower(): column for column in reversed(free)}
+    for name in known:
+        if name in lowered:
+            return lowered[name]
+    if taken is not None and len(free) == 1:
+        return free[0]
+    raise UserError(
+        f"'{sheet.path}': none of its columns is called {', '.join(known[:6])} or the like\n"
+        f"its columns, from line 1, are: {_named(sheet.columns)}\n"
+        f"name one with --set {key}=NAME, or add a first line with the columns' names, such as text,label"
+    )
+
+
+def _named(columns: Sequence[str]) -> str:
+    shown = [f"'{each}'" if len(each) <= 40 else f"'{each[:40]}...'" for each in columns[:LISTED]]
+    return ", ".join(shown) + (f" and {len(columns) - LISTED} more" if len(columns) > LISTED else "")
+
+
+# ---------------------------------------------------------------- text
+
+
+def read_text(path: Path) -> str:
+    """The whole of a text file in UTF-8, with or without a byte-order mark.
+
+    Raises:
+        UserError: It cannot be read, or is something else.
+    """
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise UserError(f"cannot read '{path}': {error.strerror}\nname a file that exists and is readable") from error
+    if content[:2] in (b"\xff\xfe", b"\xfe\xff"):
+        raise UserError(f"'{path}' is UTF-16, not UTF-8\n{_recode(path, 'utf-16')}")
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise UserError(
+            f"'{path}' is not UTF-8: byte 0x{content[error.start]:02x} in line {line}\n{_recode(path, 'latin1')}"
+        ) from error
+    if "\0" in text:
+        line = text.count("\n", 0, text.index("\0")) + 1
+        raise UserError(f"'{path}' has a NUL byte in line {line}: it is no text, or damaged\nexport or copy it anew")
+    if not text.strip():
+        raise UserError(f"'{path}' is empty\nadd some text")
+    return text
+
+
+def _recode(path: Path, encoding: str) -> str:
+    return f"save it as UTF-8, such as by: iconv -f {encoding} -t utf-8 '{path.name}' > utf8-{path.name}"
+
+
+# ---------------------------------------------------------------- kinds of tables
+
+
+def _separated(path: Path, text: str, *, tabs: bool) -> Sheet:
+    header = text.lstrip("\r\n").partition("\n")[0]
+    delimiter = "\t" if tabs else max(",;\t", key=header.count)
+    before = csv.field_size_limit(sys.maxsize)  # a cell may be long
+    try:
+        lines = list(_lines(text, delimiter, quoted=not tabs))
+    except csv.Error as error:
+        raise UserError(
+            f"'{path}' is no well-formed table: {error}\nquote a text that holds a separator, and close every quote"
+        ) from error
+    finally:
+        csv.field_size_limit(before)
+    columns = [name.strip() for name in lines[0][1]]
+    _refuse_odd_header(path, columns)
+    wrong = [(line, len(fields)) for line, fields in lines[1:] if len(fields) != len(columns)]
+    if wrong:
+        line, number = wrong[0]
+        some = ", ".join(str(line) for line, _ in wrong[:LISTED]) + (" ..." if len(wrong) > LISTED else "")
+        raise UserError(
+            f"'{path}' has {counted(len(columns), 'column')}, but line {line} has {counted(number, 'field')}; so wrong "
+            f"are {counted(len(wrong), 'line')}: {some}\nput a text that holds {_spoken(delimiter)} into quotes"
+        )
+    return Sheet(path, columns, [Row(line, dict(zip(columns, fields, strict=True))) for line, fields in lines[1:]])
+
+
+def _lines(text: str, delimiter: str, *, quoted: bool) -> Iterator[tuple[int, list[str]]]:
+    """Each record's last line and its fields; blank lines are passed over."""
+    quoting = csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, quoting=quoting, strict=quoted)
+    while True:
+        try:
+            fields = next(reader)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            raise csv.Error(f"line {reader.line_num}: {error}") from error
+        if fields:
+            yield reader.line_num, fields
+
+
+def _refuse_odd_header(path: Path, columns: Sequence[str]) -> None:
+    if "" in columns and len(columns) > 1 and columns[0] == "":
+        columns = columns[1:]  # what pandas writes for its index has no name
+    if "" in columns:
+        raise UserError(f"'{path}': a column of the first line has no name: {_named(columns)}\nname each column")
+    twice = [name for name, count in Counter(columns).items() if count > 1]
+    if twice:
+        raise UserError(f"'{path}' has several columns called '{twice[0]}'\nrename or remove all but one")
+
+
+def _spoken(delimiter: str) -> str:
+    return {",": "a comma", ";": "a semicolon", "\t": "a tab"}[delimiter]
+
+
+def _json_lines(path: Path, text: str) -> Sheet:
+    columns: dict[str, None] = {}
+    rows: list[Row] = []
+    for number, line in enumerate(text.split("\n"), start=1):  # a text may hold what else ends a line in Unicode
+        if not line.strip():
+            continue
+        try:
+            values = json.loads(line)
+        except ValueError as error:
+            raise UserError(f"'{path}', line {number}, is no JSON: {error}\nput one object on each line") from error
+        if not isinstance(values, dict):
+            raise UserError(f"'{path}', line {number}, is no JSON object\nput one object on each line")
+        columns |= dict.fromkeys(values)
+        rows.append(Row(number, values))
+    return Sheet(path, list(columns), rows)
