@@ -1,0 +1,228 @@
+"""Text classification: which of the known classes a text belongs to. The walk from a dataset's items to records."""
+
+import itertools
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from zoo.contract import Batch, Dataset, Finding, Item, Measures, Record, Source, Splits
+from zoo.core import Layout, Model, Output, Transformer
+from zoo.core.layers import make_norm
+from zoo.data.labels import in_order, open_source, require_trainable
+from zoo.data.splits import Subset, split
+from zoo.errors import UserError
+from zoo.metrics import classification, multi_label
+from zoo.specs import DataSpec, RunSpec
+from zoo_text import tokenizer as tokenizers
+from zoo_text.check import check
+from zoo_text.data import PLACES, Texts, load_place
+from zoo_text.inputs import read_inputs
+from zoo_text.model import TextEmbed, TextHead
+from zoo_text.spec import EmbedSpec, rooms
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+THRESHOLD = 0.5
+"""Probability from which on a label is given, where a text may have several."""
+
+
+class TextClassification:
+    """Args:
+    info: `classes`, names in the order of the scores; `multi_label`; `tokenizer`, as a tokenizer.json has it.
+    """
+
+    def __init__(self, spec: RunSpec, info: Mapping[str, Any]) -> None:
+        self.spec = spec
+        self.embed, self.head, self.augment = rooms(spec)
+        self.classes: Sequence[str] = info["classes"]
+        self.tokenizer = tokenizers.stored(info["tokenizer"], self.embed.max_tokens)
+        self.mask = tokenizers.mask_id(self.tokenizer)
+        if self.augment.mask and self.mask is None:
+            raise UserError("augment.mask: the tokenizer has no mask token\nleave it out, or use augment.drop")
+
+    # ------------------------------------------------------------ data
+
+    @staticmethod
+    def datasets(spec: RunSpec, info: Mapping[str, Any] | None = None) -> Splits:
+        embed, _, _ = rooms(spec)
+        source = read_source(spec.data)
+        if info is not None:
+            source = in_order(_of_kind(source, info["multi_label"], spec.data.name), info["classes"], spec.data.name)
+        else:
+            require_trainable(source, spec.data.name)
+        *parts, notes = split(source, spec.data)
+        if info is None:
+            info = {**source.info, "tokenizer": _tokenizer(embed, parts[0]).to_str()}
+        tokenizer = tokenizers.stored(info["tokenizer"], embed.max_tokens)
+        for part in parts:
+            part.lengths = tokenizers.count_tokens(tokenizer, texts_of(part))
+        settings = {
+            "head.num_classes": len(info["classes"]),
+            "head.multi_label": info["multi_label"],
+            "embed.vocab_size": tokenizer.get_vocab_size(),
+        }
+        return Splits(*parts, info=info, settings=settings, notes=notes)
+
+    @staticmethod
+    def check(spec: RunSpec) -> Sequence[Finding]:
+        try:
+            source = read_source(spec.data)
+        except UserError as error:
+            return [Finding("unreadable", str(error))]
+        return check(source, spec)
+
+    def inputs(self, sources: Sequence[str]) -> Dataset:
+        return read_inputs(sources, self.spec.data)
+
+    def transform(self, item: Item, rng: np.random.Generator | None) -> Mapping[str, Any]:
+        if not item.inputs.strip():
+            raise UserError("the text is empty")
+        encoded = self.tokenizer.encode(item.inputs)
+        tokens = np.array(encoded.ids, dtype=np.int64)
+        if rng is not None and (self.augment.drop or self.augment.mask):
+            tokens = self._augmented(tokens, np.array(encoded.special_tokens_mask, dtype=bool), rng)
+        if not len(tokens):
+            raise UserError("the tokenizer makes nothing of the text")
+        return {"tokens": tokens, "target": item.target}
+
+    def _augmented(self, tokens: np.ndarray, special: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """Some tokens left out, others masked; special ones and, of the rest, one at least stay."""
+        chance = rng.random(len(tokens))
+        tokens = np.where(~special & (rng.random(len(tokens)) < self.augment.mask), self.mask or 0, tokens)
+        stays = special | (chance >= self.augment.drop)
+        if not special.all():
+            stays[np.where(special, -1.0, chance).argmax()] = True
+        return tokens[stays]
+
+    def collate(self, samples: Sequence[Mapping[str, Any]], ids: Sequence[str]) -> Batch:
+        lengths = [len(sample["tokens"]) for sample in samples]
+        layout = Layout.from_lengths(lengths)
+        inputs: dict[str, Any] = {
+            "tokens": torch.from_numpy(np.concatenate([sample["tokens"] for sample in samples])),
+            "cu_seqlens": layout.cu_seqlens,
+            "max_len": layout.max_len,
+        }
+        labels = [sample["target"] for sample in samples]
+        targets = None if None in labels else self._targets(labels)
+        return Batch(inputs, targets, tuple(ids), num_tokens=(sum(lengths), len(lengths) * max(lengths)))
+
+    def _targets(self, labels: Sequence[Any]) -> Tensor:
+        """Class indices (b,), or, where texts may have several labels, zeros and ones (b, num_classes)."""
+        if not self.head.multi_label:
+            return torch.tensor(labels)
+        targets = torch.zeros(len(labels), len(self.classes))
+        for row, indices in zip(targets, labels, strict=True):
+            row[list(indices)] = 1.0
+        return targets
+
+    # ------------------------------------------------------------ model
+
+    @staticmethod
+    def build(spec: RunSpec) -> Model:
+        (embed, head, _), core = rooms(spec), spec.core
+        norm = make_norm(core.norm, core.dim, core.norm_eps, bias="norm" in core.bias) if embed.norm else None
+        first = TextEmbed(
+            core.dim,
+            embed.vocab_size,
+            max_tokens=embed.max_tokens,
+            position=embed.position,
+            num_types=embed.num_types,
+            norm=norm,
+            dropout=embed.dropout,
+        )
+        last = TextHead(core.dim, head.num_classes, pool=head.pool, pooler=head.pooler, dropout=head.dropout)
+        return Model(first, Transformer(**core.model_dump()), last)
+
+    def loss(self, output: Output, batch: Batch) -> tuple[Tensor, int]:
+        """Cross-entropy; binary, summed over classes, where texts may have several labels."""
+        if self.head.multi_label:
+            total = F.binary_cross_entropy_with_logits(output.logits, batch.targets, reduction="sum")
+        else:
+            smoothing = self.spec.train.label_smoothing
+            total = F.cross_entropy(output.logits, batch.targets, reduction="sum", label_smoothing=smoothing)
+        return total, len(batch.ids)
+
+    # ------------------------------------------------------------ results
+
+    def decode(self, output: Output, batch: Batch) -> Sequence[Record]:
+        logits = output.logits.detach()
+        scores = (logits.sigmoid() if self.head.multi_label else logits.softmax(-1)).cpu().numpy()
+        targets = itertools.repeat(None) if batch.targets is None else batch.targets.cpu().numpy()
+        return [
+            Record(id=each, prediction=self._given(score), target=self._known(target), scores=score)
+            for each, score, target in zip(batch.ids, scores, targets, strict=False)
+        ]
+
+    def _given(self, scores: np.ndarray) -> Any:
+        return np.flatnonzero(scores >= THRESHOLD).tolist() if self.head.multi_label else int(scores.argmax())
+
+    def _known(self, target: Any) -> Any:
+        if target is None:
+            return None
+        return np.flatnonzero(target).tolist() if self.head.multi_label else int(target)
+
+    def measure(self, records: Sequence[Record]) -> Measures:
+        return (multi_label if self.head.multi_label else classification)(records, self.classes)
+
+    def describe(self, record: Record, top_k: int) -> Mapping[str, Any]:
+        """The most likely class and its probability, then the next ones, numbered from 2; first all labels given,
+        where there may be several."""
+        assert record.scores is not None
+        said: dict[str, Any] = {}
+        if self.head.multi_label:
+            said["labels"] = (self.spec.data.label_separator or ", ").join(self.classes[i] for i in record.prediction)
+        best = np.argsort(-record.scores, kind="stable")[:top_k]
+        for rank, index in enumerate(best.tolist(), start=1):
+            number = "" if rank == 1 else f"_{rank}"
+            said |= {f"label{number}": self.classes[index], f"probability{number}": float(record.scores[index])}
+        return said
+
+    def draw(self, axes: "Axes", item: Item, relevance: np.ndarray) -> None:
+        """The text, each piece shaded by its relevance; special tokens are left out."""
+        from zoo_text.drawing import draw_text
+
+        encoded = self.tokenizer.encode(item.inputs)
+        shown = [i for i, special in enumerate(encoded.special_tokens_mask) if not special]
+        draw_text(axes, item.inputs, [encoded.offsets[i] for i in shown], relevance[shown])
+
+
+def read_source(data: DataSpec) -> Source:
+    """A dataset by name, a table, a folder or a set of the Hub.
+
+    Raises:
+        UserError: It is none of them, or cannot be read.
+    """
+    return open_source(data, load_place, PLACES)
+
+
+def texts_of(part: Subset) -> list[str]:
+    """The texts of a split, without reading items one by one."""
+    whole = part.dataset
+    while not isinstance(whole, Texts):
+        whole = whole.dataset  # pyright: ignore[reportAttributeAccessIssue]  # what wraps it keeps the positions
+    return [whole.texts[i] for i in part.indices]
+
+
+def _of_kind(source: Source, several: bool, name: str) -> Source:
+    """The source, where its texts have several labels just if the model gives several.
+
+    Raises:
+        UserError: They differ.
+    """
+    if source.info.get("multi_label", False) == several:
+        return source
+    has, gives = ("several labels", "one") if not several else ("one label", "several")
+    raise UserError(f"the texts of '{name}' have {has} each, but the model gives {gives}\nset data.label_separator")
+
+
+def _tokenizer(embed: EmbedSpec, train: Subset) -> Any:
+    if embed.tokenizer not in tokenizers.KINDS:
+        return tokenizers.read(embed.tokenizer)
+    return tokenizers.learn(
+        embed.tokenizer, texts_of(train), max_vocab_size=embed.max_vocab_size, lowercase=embed.lowercase
+    )

@@ -1,0 +1,90 @@
+"""Texts to token ids and back: Hugging Face `tokenizers`, learnt from the training split or given.
+
+WordPiece: Schuster and Nakajima 2012; byte-pair encoding of bytes: Sennrich et al. 2015, arXiv:1508.07909, Radford et
+al. 2019. A learnt tokenizer keeps Unicode whole but for canonical composition (NFC) and, if asked, case: accents stay,
+and byte-pair encoding knows every character.
+"""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+# Set before the library's threads start: loader workers are forked, and it would say so on every fork.
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+
+from zoo.errors import UserError
+from zoo.files import user_path
+
+PAD, UNKNOWN, CLASS, SEPARATOR, MASK = SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+KINDS = ("wordpiece", "bpe")
+
+
+def learn(kind: str, texts: Sequence[str], *, max_vocab_size: int, lowercase: bool) -> Tokenizer:
+    """A tokenizer of these texts, which puts them between [CLS] and [SEP].
+
+    Args:
+        kind: `wordpiece` or `bpe`.
+    """
+    normalizer = normalizers.Sequence([normalizers.NFC(), *([normalizers.Lowercase()] if lowercase else [])])
+    if kind == "wordpiece":
+        tokenizer = Tokenizer(models.WordPiece(unk_token=UNKNOWN))
+        tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+        tokenizer.decoder = decoders.WordPiece()
+        trainer = trainers.WordPieceTrainer(
+            vocab_size=max_vocab_size, special_tokens=list(SPECIAL), show_progress=False, min_frequency=2
+        )
+    else:
+        tokenizer = Tokenizer(models.BPE())
+        tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+        tokenizer.decoder = decoders.ByteLevel()
+        trainer = trainers.BpeTrainer(
+            vocab_size=max_vocab_size,
+            special_tokens=list(SPECIAL),
+            initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
+            show_progress=False,
+            min_frequency=2,
+        )
+    tokenizer.normalizer = normalizer
+    tokenizer.train_from_iterator(texts, trainer)
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single=f"{CLASS} $A {SEPARATOR}",
+        special_tokens=[(each, tokenizer.token_to_id(each)) for each in (CLASS, SEPARATOR)],
+    )
+    return tokenizer
+
+
+def read(path: str) -> Tokenizer:
+    """A `tokenizer.json`, as Hugging Face has them, with its own special tokens.
+
+    Raises:
+        UserError: It is missing or something else.
+    """
+    file: Path = user_path(path)
+    if not file.is_file():
+        raise UserError(
+            f"embed.tokenizer: '{path}' is neither {' nor '.join(KINDS)}, nor a file\nname the path of a tokenizer.json"
+        )
+    try:
+        return Tokenizer.from_file(str(file))
+    except Exception as error:  # the library raises nothing narrower
+        raise UserError(f"embed.tokenizer: '{path}' is no tokenizer.json: {error}\nname another file") from error
+
+
+def stored(text: str, max_tokens: int) -> Tokenizer:
+    """The tokenizer that a run stores, set to cut texts off and to pad none."""
+    tokenizer = Tokenizer.from_str(text)
+    tokenizer.no_padding()
+    tokenizer.enable_truncation(max_tokens)
+    return tokenizer
+
+
+def mask_id(tokenizer: Tokenizer) -> int | None:
+    """The id of the mask token, by the names that are in use."""
+    return next((found for name in (MASK, "<mask>") if (found := tokenizer.token_to_id(name)) is not None), None)
+
+
+def count_tokens(tokenizer: Tokenizer, texts: Sequence[str]) -> list[int]:
+    """Of each text, special ones included."""
+    return [len(each.ids) for each in tokenizer.encode_batch_fast(list(texts))]
