@@ -1,4 +1,4 @@
-"""Where texts come from: tables, folders of text files, Hugging Face `datasets`, WordNet's definitions, film reviews."""
+"""Where texts come from: tables, folders of text files, Hugging Face `datasets`, WordNet, film reviews."""
 
 import hashlib
 from bisect import bisect_right
@@ -44,7 +44,11 @@ class Texts:
     """
 
     def __init__(
-        self, ids: Sequence[str], texts: Sequence[str], targets: Sequence[Any], problems: Mapping[int, str] | None = None
+        self,
+        ids: Sequence[str],
+        texts: Sequence[str],
+        targets: Sequence[Any],
+        problems: Mapping[int, str] | None = None,
     ) -> None:
         self.ids, self.texts, self.targets = ids, texts, targets
         self.problems = problems or {}
@@ -143,7 +147,9 @@ def load_tables(data: DataSpec, tables: Mapping[str, Path]) -> Source:
     for split, sheet in sheets.items():
         if missing := [name for name in (text, label) if name not in sheet.columns]:
             raise UserError(f"'{sheet.path}' has no column '{missing[0]}', which '{first.path.name}' has\nadd it")
-        column = next((name for name in sheet.columns if name.lower() in SPLIT_COLUMNS), None) if len(sheets) == 1 else None
+        column = (
+            next((name for name in sheet.columns if name.lower() in SPLIT_COLUMNS), None) if len(sheets) == 1 else None
+        )
         for row in sheet.rows:
             place = f"{sheet.path.name}:{row.line}"
             part = split if column is None else _split_of(row.values.get(column), place)
@@ -161,7 +167,7 @@ def load_tables(data: DataSpec, tables: Mapping[str, Path]) -> Source:
 
 
 def _columns(sheet: Sheet, data: DataSpec) -> tuple[str, str]:
-    """The columns of texts and of labels: the one that is told is found first, for the other may be the only one left."""
+    """Of texts and of labels: the one that is told is found first, for the other may be the only one left."""
     if data.text_column is None and not any(column.lower() in TEXT_COLUMNS for column in sheet.columns):
         label = pick_column(sheet, data.label_column, LABEL_COLUMNS, "data.label_column")
         return pick_column(sheet, None, TEXT_COLUMNS, "data.text_column", taken=label), label
@@ -267,7 +273,9 @@ def load_hub(data: DataSpec) -> Source:
             continue
         found = (_hub_labels(row[label], of_class, data.label_separator) for row in rows)
         pairs = [(i, row[text], names) for i, (row, names) in enumerate(zip(rows, found, strict=True))]
-        parts[part] = [Labelled(f"{split}-{i}", text_of(each, data.name), names) for i, each, names in pairs if names is not None]
+        parts[part] = [
+            Labelled(f"{split}-{i}", text_of(each, data.name), names) for i, each, names in pairs if names is not None
+        ]
     return make_source(parts, several=several, notes=[f"texts are of column '{text}', labels of column '{label}'"])
 
 

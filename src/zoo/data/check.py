@@ -30,14 +30,23 @@ def check(source: Source, unreadable: Collection[str] = ()) -> list[Finding]:
     sizes: dict[str, Counter[Any]] = {}
     names = source.info.get("classes")  # targets are classes only where the source names them
     for split, dataset in source.splits.items():
-        labels = [names[each] if names and each is not None else each for each in _labels(dataset)]
+        targets = _labels(dataset)
+        labels = [_named(each, names) if names else each for each in targets]
         if names:
-            sizes[split] = Counter(labels)
+            several = (each if isinstance(each, list) else [each] for each in targets)
+            sizes[split] = Counter(_named(each, names) for these in several for each in these)
         for item_id, label, content in zip(dataset.ids, labels, fingerprints(dataset), strict=True):
             if item_id not in unreadable:
                 groups[content].append(Member(split, item_id, label))
     copies = [members for members in groups.values() if len(members) > 1]
     return [*_contradictions(copies), *_leaks(copies), *_duplicates(copies), *_classes(sizes)]
+
+
+def _named(target: Any, names: Sequence[str]) -> Any:
+    """The class's name, or the names of several; None where the target is unknown."""
+    if isinstance(target, list):
+        return " and ".join(names[each] for each in target)
+    return None if target is None else names[target]
 
 
 def _labels(dataset: Dataset) -> Sequence[Any]:

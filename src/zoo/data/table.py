@@ -1,7 +1,7 @@
 """Tables of a user: .csv, .tsv and .jsonl files as rows with line numbers, and which column is which.
 
-Comma-separated values: RFC 4180, in UTF-8, with a header; semicolons and tabs are recognised by it. Tab-separated values
-are read without quoting, as IANA has them. JSON Lines: an object a line.
+Comma-separated values: RFC 4180, in UTF-8, with a header; semicolons and tabs are recognised by it. Tab-separated
+values are read without quoting, as IANA has them. JSON Lines: an object a line.
 """
 
 import csv

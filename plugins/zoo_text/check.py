@@ -1,0 +1,143 @@
+"""What can be wrong with labelled texts: `zoo data check` for a dataset or a table of one's own."""
+
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from zoo.contract import Finding, Source
+from zoo.data import check as generic
+from zoo.errors import UserError, counted
+from zoo.specs import RunSpec
+from zoo_text import tokenizer as tokenizers
+from zoo_text.data import Texts
+from zoo_text.spec import EmbedSpec
+
+RARE = 0.1
+"""A label that is a typing error of another is at most this share as frequent."""
+REPLACEMENT = "\ufffd"
+MOJIBAKE = re.compile("Ã[\u0080-\u00bf]|â€|Â[\u00a0-\u00bf]")
+"""UTF-8 that was once read as Latin-1 or Windows-1252."""
+
+
+class Entry(NamedTuple):
+    """A text, and why it cannot be used, if so."""
+
+    split: str
+    id: str
+    text: str
+    problem: str | None
+
+
+def check(source: Source, spec: RunSpec) -> list[Finding]:
+    """Everything found, what is worst first."""
+    entries = [
+        Entry(split, dataset.ids[i], dataset.texts[i], dataset.problems.get(i))
+        for split, dataset in source.splits.items()
+        for i in range(len(dataset))
+        if isinstance(dataset, Texts)
+    ]
+    empty = [each.id for each in entries if each.problem is None and not each.text.strip()]
+    broken = {each.id for each in entries if each.problem} | set(empty)
+    good = [each for each in entries if each.id not in broken]
+    findings = [Finding("unreadable", each.problem, [each.id]) for each in entries if each.problem]
+    if empty:
+        findings.append(Finding("empty text", f"{counted(len(empty), 'text')} of nothing but blanks", empty))
+    findings += [Finding("note", note, severity="note") for note in source.notes]
+    findings += generic.check(source, broken)
+    findings += [
+        *_encoding(good),
+        *_near_leaks(good),
+        *_labels(source),
+        *_long(good, EmbedSpec.model_validate(spec.embed)),
+    ]
+    order = ["error", "warning", "note"]
+    return sorted(findings, key=lambda finding: order.index(finding.severity))
+
+
+def _encoding(entries: Sequence[Entry]) -> Iterator[Finding]:
+    lost = [each.id for each in entries if REPLACEMENT in each.text]
+    if lost:
+        yield Finding("encoding", "characters were lost (U+FFFD) when the text was converted", lost, "warning")
+    twice = [each.id for each in entries if MOJIBAKE.search(each.text)]
+    if twice:
+        yield Finding("encoding", "UTF-8 was read as Latin-1 once ('Ã©' for 'é'); convert it again", twice, "warning")
+
+
+def _near_leaks(entries: Sequence[Entry]) -> Iterator[Finding]:
+    """Texts of different splits that differ in case, punctuation or blanks only. Equal ones are another finding."""
+    groups: dict[str, list[Entry]] = defaultdict(list)
+    for each in entries:
+        groups[" ".join(re.findall(r"\w+", each.text.casefold()))].append(each)
+    near = [
+        each.id
+        for same in groups.values()
+        if len({each.split for each in same}) > 1 and len({each.text.strip() for each in same}) > 1
+        for each in same
+    ]
+    if near:
+        message = f"{counted(len(near), 'text')} equal across splits but for case and punctuation; training keeps them"
+        yield Finding("leak", message, near, "warning")
+
+
+def _labels(source: Source) -> Iterator[Finding]:
+    counts = label_counts(source)
+    for rare, count in sorted(counts.items()):
+        for other, more in counts.items():
+            if rare != other and rare.casefold() == other.casefold() and (count, rare) < (more, other):
+                yield Finding("label case", f"'{rare}' ({count}) and '{other}' ({more}) differ by case only")
+            elif count <= RARE * more and _mistyped(rare, other):
+                message = f"'{rare}' ({count}) may be a typing error of '{other}' ({more})"
+                yield Finding("label typo", message, severity="warning")
+
+
+def label_counts(source: Source) -> Mapping[str, int]:
+    """How many texts each class has, in all splits."""
+    classes, counts = source.info["classes"], Counter[str]()
+    for dataset in source.splits.values():
+        targets: Sequence[Any] = dataset.targets if isinstance(dataset, Texts) else ()
+        for target in targets:
+            counts.update(classes[each] for each in (target if isinstance(target, list) else [target]))
+    return counts
+
+
+def _mistyped(name: str, other: str) -> bool:
+    """One or, in longer names, two letters apart; names with digits are told apart on purpose."""
+    if len(name) < 4 or any(letter.isdigit() for letter in name + other):
+        return False
+    return edit_distance(name.casefold(), other.casefold()) <= (1 if len(name) < 8 else 2)
+
+
+def edit_distance(one: str, other: str) -> int:
+    """Levenshtein's: insertions, deletions and substitutions."""
+    row = list(range(len(other) + 1))
+    for i, letter in enumerate(one, start=1):
+        before, row = row, [i]
+        for j, another in enumerate(other, start=1):
+            row.append(min(row[-1] + 1, before[j] + 1, before[j - 1] + (letter != another)))
+    return row[-1]
+
+
+def _long(entries: Sequence[Entry], embed: EmbedSpec) -> Iterator[Finding]:
+    """Texts that lose their end, by the tokenizer that a training would learn from all of them."""
+    if not entries:
+        return
+    texts = [each.text for each in entries]
+    try:
+        if embed.tokenizer in tokenizers.KINDS:
+            options = {"max_vocab_size": embed.max_vocab_size, "lowercase": embed.lowercase}
+            tokenizer = tokenizers.learn(embed.tokenizer, texts, **options)
+        else:
+            tokenizer = tokenizers.read(embed.tokenizer)
+    except UserError as error:
+        yield Finding("tokenizer", str(error))
+        return
+    tokenizer.no_truncation()
+    lengths = tokenizers.count_tokens(tokenizer, texts)
+    long = [each.id for each, length in zip(entries, lengths, strict=True) if length > embed.max_tokens]
+    if long:
+        message = (
+            f"{counted(len(long), 'text')} longer than embed.max_tokens {embed.max_tokens}, up to {max(lengths)} "
+            "tokens; the end is cut off"
+        )
+        yield Finding("over-long", message, long, "warning")

@@ -1,0 +1,72 @@
+"""What a user names to predict: texts as they are, files and folders of text, tables row by row."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from zoo.data.folder import walk
+from zoo.data.table import SUFFIXES, pick_column, read_sheet
+from zoo.errors import UserError
+from zoo.files import user_path
+from zoo.specs import DataSpec
+from zoo_text.data import TEXT_COLUMNS, TEXT_SUFFIXES, Texts, read_files, text_of
+
+
+def read_inputs(sources: Sequence[str], data: DataSpec) -> Texts:
+    """Texts, in order. A word with a known suffix is a file even when there is none, so that a typing error is told.
+
+    Args:
+        data: Of the training: its column of texts is looked for in tables first.
+
+    Raises:
+        UserError: Nothing is named.
+    """
+    if not sources:
+        raise UserError("nothing to read\ngive texts, files or folders")
+    parts = [_read(source, data) for source in sources]
+    offsets = [sum(len(part) for part in parts[:i]) for i in range(len(parts))]
+    return Texts(
+        [each for part in parts for each in part.ids],
+        [each for part in parts for each in part.texts],
+        [None for part in parts for _ in part.texts],
+        {offset + i: why for offset, part in zip(offsets, parts, strict=True) for i, why in part.problems.items()},
+    )
+
+
+def _read(source: str, data: DataSpec) -> Texts:
+    path = _path(source)
+    if path is None:
+        return Texts([source], [source], [None])
+    if path.is_dir():
+        files = sorted(walk(path, TEXT_SUFFIXES)) or [path]
+        return read_files(files, [str(each) for each in files], [None] * len(files))
+    if path.suffix.lower() in SUFFIXES:
+        try:
+            return _read_rows(path, data)
+        except UserError as error:
+            return Texts([source], [""], [None], {0: str(error)})
+    return read_files([path], [source], [None])
+
+
+def _path(source: str) -> Path | None:
+    """The path that a source is, or is meant to be."""
+    try:
+        path = user_path(source)
+        there = bool(source) and path.exists()
+    except UserError:  # too long for a path
+        return None
+    known = path.suffix.lower() in (*TEXT_SUFFIXES, *SUFFIXES) and len(source.split()) == 1
+    return path if there or known else None
+
+
+def _read_rows(path: Path, data: DataSpec) -> Texts:
+    sheet = read_sheet(path)
+    known = [data.text_column] if data.text_column in sheet.columns else []
+    column = sheet.columns[0]
+    if len(sheet.columns) > 1:
+        column = known[0] if known else pick_column(sheet, None, TEXT_COLUMNS, "data.text_column")
+    places = [f"{path}:{row.line}" for row in sheet.rows]
+    return Texts(
+        places,
+        [text_of(row.values.get(column), place) for row, place in zip(sheet.rows, places, strict=True)],
+        [None] * len(places),
+    )
