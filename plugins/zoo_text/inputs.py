@@ -60,10 +60,10 @@ def _path(source: str) -> Path | None:
 
 def _read_rows(path: Path, data: DataSpec) -> Texts:
     sheet = read_sheet(path)
-    known = [data.text_column] if data.text_column in sheet.columns else []
-    column = sheet.columns[0]
-    if len(sheet.columns) > 1:
-        column = known[0] if known else pick_column(sheet, None, TEXT_COLUMNS, "data.text_column")
+    column = data.text_column
+    if column is None or column not in sheet.columns:
+        alone = len(sheet.columns) == 1
+        column = sheet.columns[0] if alone else pick_column(sheet, None, TEXT_COLUMNS, "data.text_column")
     places = [f"{path}:{row.line}" for row in sheet.rows]
     return Texts(
         places,

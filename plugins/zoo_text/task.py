@@ -175,7 +175,8 @@ class TextClassification:
         assert record.scores is not None
         said: dict[str, Any] = {}
         if self.head.multi_label:
-            said["labels"] = (self.spec.data.label_separator or ", ").join(self.classes[i] for i in record.prediction)
+            given: list[int] = record.prediction
+            said["labels"] = (self.spec.data.label_separator or ", ").join(self.classes[i] for i in given)
         best = np.argsort(-record.scores, kind="stable")[:top_k]
         for rank, index in enumerate(best.tolist(), start=1):
             number = "" if rank == 1 else f"_{rank}"

@@ -96,7 +96,9 @@ def train(
         if run.status().get("state") == "done" and run.report() is not None:
             say("the run is finished already; this is its report", show=show_progress)
             return run
-        splits = run.task_class.datasets(run.spec)
+        newest, _ = newest_checkpoint(run.checkpoints)
+        # What was learnt from the data, such as a tokenizer, is not learnt again.
+        splits = run.task_class.datasets(run.spec, newest and newest.metadata()["info"])
         locked = run.lock()
     else:
         asked = registry.open_registry().resolve(name, recipe=recipe, data=data, task=task, settings=settings)

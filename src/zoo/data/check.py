@@ -45,7 +45,8 @@ def check(source: Source, unreadable: Collection[str] = ()) -> list[Finding]:
 def _named(target: Any, names: Sequence[str]) -> Any:
     """The class's name, or the names of several; None where the target is unknown."""
     if isinstance(target, list):
-        return " and ".join(names[each] for each in target)
+        indices: list[int] = target
+        return " and ".join(names[each] for each in indices)
     return None if target is None else names[target]
 
 
