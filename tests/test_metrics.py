@@ -10,7 +10,7 @@ from sklearn import metrics as reference
 from torchmetrics.functional.classification import multiclass_calibration_error, multiclass_f1_score
 
 from zoo.contract import Record, Statistic
-from zoo.metrics import RESAMPLES, Value, classification, intervals
+from zoo.metrics import RESAMPLES, Value, classification, intervals, multi_label
 
 
 def some_records(n: int, num_classes: int, *, seed: int = 0, skill: float = 2.0) -> list[Record]:
@@ -137,3 +137,43 @@ def test_fifty_thousand_records_take_seconds() -> None:
     start = time.process_time()
     intervals(measures.statistics, len(records), seed=0)
     assert time.process_time() - start < 20
+
+
+def some_label_sets(n: int, num_classes: int, *, seed: int = 0) -> list[Record]:
+    """The last class is never a target, the one before never predicted; some items have neither."""
+    rng = np.random.default_rng(seed)
+    target = rng.random((n, num_classes)) < 0.3
+    target[:, -1] = False
+    scores = np.round((0.5 * target + rng.random((n, num_classes))) / 1.5, 2)  # with ties
+    scores[:, -2] = 0.1
+    chosen = [np.flatnonzero(row >= 0.5).tolist() for row in scores]
+    wanted = [np.flatnonzero(row).tolist() for row in target]
+    return [Record(f"{i:05d}", p, t, s) for i, (p, t, s) in enumerate(zip(chosen, wanted, scores, strict=True))]
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_figures_of_several_labels_equal_scikit_learn(weighted: bool) -> None:
+    n, num_classes = 300, 7
+    records = some_label_sets(n, num_classes)
+    weights = np.random.default_rng(1).integers(0, 4, n).astype(float) if weighted else np.ones(n)
+    target, predicted = np.zeros((n, num_classes), dtype=int), np.zeros((n, num_classes), dtype=int)
+    for i, record in enumerate(records):
+        target[i, record.target], predicted[i, record.prediction] = 1, 1
+    scores = np.stack([record.scores for record in records])
+    options = {"zero_division": 0, "sample_weight": weights}
+    expected = {"exact_match": reference.accuracy_score(target, predicted, sample_weight=weights)}
+    for average in ("micro", "macro", "weighted"):
+        three = reference.precision_recall_fscore_support(target, predicted, average=average, **options)[:3]
+        expected |= {f"{name}_{average}": v for name, v in zip(("precision", "recall", "f1"), three, strict=True)}
+    expected["f1_samples"] = reference.f1_score(target, predicted, average="samples", **options)
+    expected["average_precision_macro"] = np.mean(
+        [reference.average_precision_score(target[:, i], scores[:, i], sample_weight=weights) for i in range(6)]
+    )
+    measures = multi_label(records, names(num_classes))
+    found = {name: statistic(weights) for name, statistic in measures.statistics.items()}
+    assert found == pytest.approx(expected, abs=1e-9)
+    assert measures.primary == "f1_micro"
+    first = measures.tables["per label"].rows[0]
+    assert first[1:4] == pytest.approx(
+        [float(each[0]) for each in reference.precision_recall_fscore_support(target, predicted, zero_division=0)[:3]]
+    )

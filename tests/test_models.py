@@ -9,7 +9,7 @@ import torch
 from zoo import plugins
 from zoo.data.seeding import item_rng, seed_of
 from zoo.optim import build_optimizer
-from zoo.registry import Resolved, open_registry
+from zoo.registry import Resolved, open_registry, settle
 
 SMALL = {"core.depth": 2, "train.lr": 2e-3, "train.weight_decay": 0.0}
 GOLDEN = {
@@ -26,15 +26,16 @@ GOLDEN = {
 
 def small(name: str) -> Resolved:
     known = open_registry()
-    recipe = next(key for key, each in known.recipes_of(name).items() if each.data.name == "digits")
+    recipe = next(key for key, each in known.recipes_of(name).items() if known.datasets[each.data.name].embedded)
     return known.resolve(name, recipe=recipe, settings=SMALL)
 
 
 def losses(name: str, steps: int, *, augmented: bool) -> list[float]:
     """The mean loss of every step, over and over on the first 16 items."""
-    spec = small(name).spec
-    task_class = plugins.task_class(spec.task)
-    splits = task_class.datasets(spec)
+    asked = small(name)
+    task_class = plugins.task_class(asked.spec.task)
+    splits = task_class.datasets(asked.spec)
+    spec = settle(asked, splits.settings).spec
     task = task_class(spec, splits.info)
     torch.manual_seed(seed_of("weights", 0))
     model = task_class.build(spec)

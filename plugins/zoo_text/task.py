@@ -218,7 +218,9 @@ def _of_kind(source: Source, several: bool, name: str) -> Source:
     if source.info.get("multi_label", False) == several:
         return source
     has, gives = ("several labels", "one") if not several else ("one label", "several")
-    raise UserError(f"the texts of '{name}' have {has} each, but the model gives {gives}\nset data.label_separator")
+    raise UserError(
+        f"the texts of '{name}' have {has} each, but the model gives {gives}\nevaluate data of the kind it was trained on"
+    )
 
 
 def _tokenizer(embed: EmbedSpec, train: Subset) -> Any:

@@ -6,6 +6,7 @@ and byte-pair encoding knows every character.
 """
 
 import os
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -19,6 +20,8 @@ from zoo.files import user_path
 
 PAD, UNKNOWN, CLASS, SEPARATOR, MASK = SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 KINDS = ("wordpiece", "bpe")
+MIN_FREQUENCY = 2
+"""Times that a pair of pieces must occur to become one."""
 
 
 def learn(kind: str, texts: Sequence[str], *, max_vocab_size: int, lowercase: bool) -> Tokenizer:
@@ -29,30 +32,52 @@ def learn(kind: str, texts: Sequence[str], *, max_vocab_size: int, lowercase: bo
     """
     normalizer = normalizers.Sequence([normalizers.NFC(), *([normalizers.Lowercase()] if lowercase else [])])
     if kind == "wordpiece":
-        tokenizer = Tokenizer(models.WordPiece(unk_token=UNKNOWN))
+        vocabulary = _word_pieces(normalizer, texts, max_vocab_size)
+        tokenizer = Tokenizer(models.WordPiece(vocabulary, unk_token=UNKNOWN))
         tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
         tokenizer.decoder = decoders.WordPiece()
-        trainer = trainers.WordPieceTrainer(
-            vocab_size=max_vocab_size, special_tokens=list(SPECIAL), show_progress=False, min_frequency=2
-        )
+        tokenizer.normalizer = normalizer
+        tokenizer.add_special_tokens(list(SPECIAL))
     else:
         tokenizer = Tokenizer(models.BPE())
         tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
         tokenizer.decoder = decoders.ByteLevel()
+        tokenizer.normalizer = normalizer
         trainer = trainers.BpeTrainer(
             vocab_size=max_vocab_size,
             special_tokens=list(SPECIAL),
             initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
             show_progress=False,
-            min_frequency=2,
+            min_frequency=MIN_FREQUENCY,
         )
-    tokenizer.normalizer = normalizer
-    tokenizer.train_from_iterator(texts, trainer)
+        tokenizer.train_from_iterator(texts, trainer)
     tokenizer.post_processor = processors.TemplateProcessing(
         single=f"{CLASS} $A {SEPARATOR}",
         special_tokens=[(each, tokenizer.token_to_id(each)) for each in (CLASS, SEPARATOR)],
     )
     return tokenizer
+
+
+def _word_pieces(normalizer: normalizers.Normalizer, texts: Sequence[str], size: int) -> dict[str, int]:
+    """The vocabulary of a WordPiece tokenizer, the same whenever it is learnt.
+
+    The library gives ids to characters within words in the order of a hash, and ids break the ties between merges. Here
+    those characters are told beforehand, as special tokens, which only the vocabulary keeps.
+    """
+    counts = Counter(letter for text in texts for letter in normalizer.normalize_str(text) if not letter.isspace())
+    most = sorted(counts, key=lambda letter: (-counts[letter], letter))[: size // 4]
+    trainer = trainers.WordPieceTrainer(
+        vocab_size=size,
+        special_tokens=[*SPECIAL, *(f"##{letter}" for letter in sorted(most))],
+        initial_alphabet=sorted(most),
+        limit_alphabet=len(most),
+        show_progress=False,
+        min_frequency=MIN_FREQUENCY,
+    )
+    learner = Tokenizer(models.WordPiece(unk_token=UNKNOWN))
+    learner.normalizer, learner.pre_tokenizer = normalizer, pre_tokenizers.BertPreTokenizer()
+    learner.train_from_iterator(texts, trainer)
+    return learner.get_vocab()
 
 
 def read(path: str) -> Tokenizer:

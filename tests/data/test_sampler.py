@@ -76,7 +76,7 @@ def test_batches_of_different_lengths_come_in_no_order() -> None:
     assert firsts != sorted(firsts)
 
 
-@given(st.lists(st.integers(1, 50), max_size=40), st.integers(1, 10), st.none() | st.integers(1, 100))
+@given(st.lists(st.integers(1, 50), min_size=1, max_size=40), st.integers(1, 10), st.none() | st.integers(1, 100))
 def test_cutting_keeps_the_order_and_the_budget(lengths: list[int], batch_size: int, batch_length: int | None) -> None:
     starts = cut(lengths, len(lengths), batch_size, batch_length)
     assert starts == sorted(set(starts))

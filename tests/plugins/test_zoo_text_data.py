@@ -1,0 +1,145 @@
+"""Where texts come from, what is recognised, and what is refused."""
+
+import json
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from zoo.contract import Source
+from zoo.data.places import locate
+from zoo.errors import UserError
+from zoo.specs import DataSpec
+from zoo_text.data import Texts, lexicographer_file
+from zoo_text.task import read_source
+
+
+def table(folder: Path, content: str, name: str = "reviews.csv") -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / name).write_text(content)
+    return folder / name
+
+
+def source(path: Path, **options: str) -> Source:
+    return read_source(DataSpec.model_validate({"name": str(path), **options}))
+
+
+def rows(source: Source, split: str = "train") -> list[tuple[str, str, object]]:
+    part = source.splits[split]
+    assert isinstance(part, Texts)
+    return list(zip(part.ids, part.texts, part.targets, strict=True))
+
+
+def test_a_table_says_which_columns_it_takes(tmp_path: Path) -> None:
+    found = source(table(tmp_path, "id,Review,Sentiment\n7,fine film,good\n8,no,bad\n"))
+    assert found.info == {"classes": ["bad", "good"], "multi_label": False}
+    assert rows(found) == [("reviews.csv:2", "fine film", 1), ("reviews.csv:3", "no", 0)]
+    assert list(found.notes) == ["'reviews.csv': texts are of column 'Review', labels of column 'Sentiment'"]
+
+
+def test_classes_that_are_numbers_are_sorted_as_such(tmp_path: Path) -> None:
+    found = source(table(tmp_path, "text,stars\na,10\nb,2\nc,-1\n"), label_column="stars")
+    assert found.info["classes"] == ["-1", "2", "10"]
+
+
+def test_a_column_names_the_splits(tmp_path: Path) -> None:
+    found = source(table(tmp_path, "text,label,split\na,x,train\nb,y,valid\nc,x,TEST\nd,y,train\n"))
+    assert {name: len(part) for name, part in found.splits.items()} == {"train": 2, "validation": 1, "test": 1}
+    with pytest.raises(UserError, match="the split 'dev' is none of"):
+        source(table(tmp_path, "text,label,split\na,x,dev\n"))
+
+
+def test_a_folder_holds_a_table_for_each_split(tmp_path: Path) -> None:
+    table(tmp_path, "text,label\na,x\nb,y\n", "train.csv")
+    table(tmp_path, '{"text": "c", "label": "x"}\n', "test.jsonl")
+    found = source(tmp_path)
+    assert {name: len(part) for name, part in found.splits.items()} == {"train": 2, "test": 1}
+    table(tmp_path, "text,label\nc,x\n", "test.csv")
+    with pytest.raises(UserError, match=r"has both 'test.csv' and 'test.jsonl'"):
+        source(tmp_path)
+
+
+def test_a_folder_of_class_folders(tmp_path: Path) -> None:
+    for label, text in (("ham", "see you at noon"), ("spam", "win\n now")):
+        table(tmp_path / label, text, "1.txt")
+    (tmp_path / "ham" / "2.txt").write_bytes(b"caf\xe9")
+    found = source(tmp_path)
+    assert [(text, target) for _, text, target in rows(found)][::2] == [("see you at noon", 0), ("win\n now", 1)]
+    with pytest.raises(UserError, match=r"2.txt' is not UTF-8: byte 0xe9 in line 1"):
+        found.splits["train"][1]
+
+
+def test_several_labels_by_separator_or_as_lists(tmp_path: Path) -> None:
+    separated = source(table(tmp_path, "text,tags\na,x|y\nb,\nc,y\n"), label_separator="|")
+    listed = '{"text": "a", "tags": ["x", "y"]}\n{"text": "b", "tags": []}\n{"text": "c", "tags": ["y"]}\n'
+    for found in (separated, source(table(tmp_path, listed, "a.jsonl"))):
+        assert found.info == {"classes": ["x", "y"], "multi_label": True}
+        assert [target for *_, target in rows(found)] == [[0, 1], [], [1]]
+
+
+def test_rows_without_a_label_stop_or_are_left_out(tmp_path: Path) -> None:
+    path = table(tmp_path, "text,label\na,x\nb,\nc,y\n")
+    with pytest.raises(UserError, match=r"1 row without a label: reviews.csv:3"):
+        source(path)
+    found = source(path, on_error="skip")
+    assert len(found.splits["train"]) == 2
+    assert found.notes[1] == "left out: 1 row without a label: reviews.csv:3"
+
+
+def test_labels_that_differ_by_case_are_told(tmp_path: Path) -> None:
+    found = source(table(tmp_path, "text,label\na,Good\nb,good\nc,bad\n"))
+    assert found.info["classes"] == ["Good", "bad", "good"]
+    assert "differ by case only are different classes: 'Good' (1), 'good' (1)" in found.notes[1]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("text\nhello\n", "has a single column, 'text'\nclassification needs a column of texts and one of labels"),
+        ("I liked it,good\nI did not,bad\n", "none of its columns is called .*\n.*'I liked it', 'good'\n.*add a first"),
+        ("text,other,more\na,b,c\n", "none of its columns is called label"),
+    ],
+)
+def test_tables_that_are_not_understood(tmp_path: Path, content: str, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        source(table(tmp_path, content))
+
+
+def test_no_such_place() -> None:
+    with pytest.raises(UserError, match="unknown dataset or place 'movie-review'; did you mean 'movie-reviews'"):
+        read_source(DataSpec(name="movie-review"))
+
+
+def test_hugging_face_datasets_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    datasets = pytest.importorskip("datasets")
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "home"))
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", str(tmp_path / "cache"))
+    for split, labels in (("train", ["pos", "neg", "pos"]), ("test", ["neg"])):
+        lines = [json.dumps({"sentence": f"{split} {i}", "label": label}) for i, label in enumerate(labels)]
+        table(tmp_path / "set", "\n".join(lines), f"{split}.jsonl")
+    found = read_source(DataSpec(name=f"hf:{tmp_path / 'set'}"))
+    assert found.info["classes"] == ["neg", "pos"]
+    assert rows(found)[0] == ("train-0", "train 0", 1)
+    assert rows(found, "test") == [("test-0", "test 0", 0)]
+    with pytest.raises(UserError, match=r"cannot load 'hf:.*nowhere'"):
+        read_source(DataSpec(name=f"hf:{tmp_path / 'nowhere'}"))
+
+
+def test_wordnet_definitions() -> None:
+    found = read_source(DataSpec(name="wordnet-definitions"))
+    counts = Counter(found.info["classes"][target] for *_, target in rows(found))
+    assert counts["artifact"] == 7858
+    assert counts["plant"] == 4330
+    assert counts["animal"] == 3955
+    assert counts["person"] == 2844
+    assert counts["food"] == 1851
+    assert sum(counts.values()) == 21844
+    assert lexicographer_file("n00001740") == "Tops"
+    assert lexicographer_file("n15299225") == "time"
+
+
+@pytest.mark.skipif(locate("movie-reviews") is None, reason="the dataset is not on this machine")
+def test_movie_reviews() -> None:
+    found = read_source(DataSpec(name="movie-reviews"))
+    assert len(found.splits["train"]) == 10605
+    assert rows(found)[2] == ("review-3", "Effective but too tepid biopic", 0)

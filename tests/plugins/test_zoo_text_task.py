@@ -1,0 +1,231 @@
+"""Text classification from a table to predictions: by the code that trains pictures."""
+
+import csv
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from tokenizers import Tokenizer
+
+import zoo.testing
+from zoo.contract import Item
+from zoo.errors import UserError
+from zoo.evaluator import evaluate
+from zoo.predictor import predict
+from zoo.registry import open_registry
+from zoo.run import Run
+from zoo.specs import RunSpec
+from zoo.trainer import train
+from zoo_text import tokenizer as tokenizers
+from zoo_text.task import TextClassification
+
+FRUITS, TOOLS = ("apple", "pear", "cherry", "plum"), ("hammer", "saw", "drill", "chisel")
+
+
+def write_table(path: Path, num_rows: int = 120, *, several: bool = False) -> Path:
+    rng = np.random.default_rng(0)
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["text", "label"])
+        for i in range(num_rows):
+            kinds = [bool(rng.integers(2)), bool(rng.integers(2))] if several else [i % 2 == 0, i % 2 == 1]
+            words = [f"number{i}", *rng.choice(["the", "a", "of", "and"], rng.integers(2, 9))]
+            words += [str(rng.choice(names)) for names, given in zip((FRUITS, TOOLS), kinds, strict=True) if given]
+            labels = [label for label, given in zip(("fruit", "tool"), kinds, strict=True) if given]
+            writer.writerow([" ".join(map(str, rng.permutation(words))), "|".join(labels)])
+    return path
+
+
+def spec_of(**settings: Any) -> RunSpec:
+    return (
+        open_registry().resolve("text-micro", settings={f"{k.replace('__', '.')}": v for k, v in settings.items()}).spec
+    )
+
+
+@pytest.mark.parametrize("check", zoo.testing.checks("text"), ids=str)
+def test_conformance(check: zoo.testing.Check) -> None:
+    check()
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    folder = tmp_path_factory.mktemp("text")
+    table = write_table(folder / "things.csv")
+    settings = {"train.lr": 2e-3, "train.batch_length": 256, "embed.max_vocab_size": 400}
+    return train(
+        "text-micro",
+        data=str(table),
+        steps=60,
+        settings=settings,
+        device="cpu",
+        out=folder / "run",
+        show_progress=False,
+    )
+
+
+def test_a_table_is_learnt_and_the_share_of_real_tokens_logged(trained: Run) -> None:
+    report = trained.report()
+    assert report is not None
+    assert report.metrics["accuracy"].value > 0.9  # half of each kind
+    shares = [row["real_tokens"] for row in trained.metrics() if row["split"] == "train"]
+    assert all(0.8 < share <= 1 for share in shares)
+    assert any("texts are of column 'text'" in note for note in report.notes)
+
+
+def test_texts_files_and_tables_are_predicted(trained: Run, tmp_path: Path) -> None:
+    (tmp_path / "one.txt").write_text("the plum\nof a tree")
+    (tmp_path / "rows.csv").write_text("text,id\nan apple and a pear,1\n,2\nthe saw,3\n")
+    sources = ["a hammer and the drill", str(tmp_path / "one.txt"), str(tmp_path / "rows.csv"), "missing.txt", ""]
+    answers = predict(trained, sources, top_k=2)
+    assert [answer.values.get("label") for answer in answers] == ["tool", "fruit", "fruit", None, "tool", None, None]
+    assert answers[0].values["probability"] + answers[0].values["probability_2"] == pytest.approx(1, abs=1e-5)
+    assert answers[2].input == f"{tmp_path / 'rows.csv'}:2"
+    assert answers[3].error == "the text is empty"
+    assert "there is no file" in (answers[5].error or "")
+
+
+def test_the_run_stores_its_tokenizer(trained: Run) -> None:
+    info = trained.checkpoint().metadata()["info"]
+    stored = Tokenizer.from_str(info["tokenizer"])
+    assert stored.get_vocab_size() == trained.spec.embed["vocab_size"]
+    assert "apple" in stored.get_vocab()
+    assert "##" in "".join(stored.get_vocab())
+
+
+def test_only_training_texts_teach_the_tokenizer(trained: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    taught: list[str] = []
+    real = tokenizers.learn
+    monkeypatch.setattr(
+        tokenizers, "learn", lambda kind, texts, **options: taught.extend(texts) or real(kind, texts, **options)
+    )
+    splits = TextClassification.datasets(trained.spec)
+    assert sorted(taught) == sorted(splits.train[i].inputs for i in range(len(splits.train)))
+    assert splits.info["tokenizer"] == trained.checkpoint().metadata()["info"]["tokenizer"]  # learning repeats itself
+    taught.clear()
+    TextClassification.datasets(trained.spec, splits.info)
+    assert taught == []
+
+
+def test_other_data_is_evaluated_in_the_model_s_class_order(trained: Run, tmp_path: Path) -> None:
+    (tmp_path / "more.csv").write_text("sentence,label\nthe saw,tool\na chisel,tool\nand a drill,tool\n")
+    assert evaluate(trained, tmp_path / "more.csv", "all").metrics["accuracy"].value == 1
+    (tmp_path / "more.csv").write_text("sentence,label\nthe saw,toll\na chisel,tool\nand a drill,tool\n")
+    with pytest.raises(UserError, match="classes that the model does not know: toll"):
+        evaluate(trained, tmp_path / "more.csv", "all")
+    (tmp_path / "more.jsonl").write_text('{"text": "a pear", "label": ["fruit", "tool"]}\n' * 3)
+    with pytest.raises(UserError, match=r"texts of .* have several labels each, but the model gives one"):
+        evaluate(trained, tmp_path / "more.jsonl", "all")
+
+
+def test_texts_with_several_labels(tmp_path: Path) -> None:
+    table = write_table(tmp_path / "things.csv", 200, several=True)
+    settings = {"train.lr": 3e-3, "data.label_separator": "|", "embed.max_vocab_size": 400}
+    run = train(
+        "text-micro",
+        data=str(table),
+        steps=200,
+        settings=settings,
+        device="cpu",
+        out=tmp_path / "run",
+        show_progress=False,
+    )
+    report = run.report()
+    assert report is not None
+    assert report.primary == "f1_micro"
+    assert report.metrics["f1_micro"].value > 0.9
+    assert run.spec.head["multi_label"] is True
+    both, none = predict(run, ["a pear and a saw", "the number7 of"])
+    assert both.values["labels"] == "fruit|tool"
+    assert none.values["labels"] == ""
+
+
+# ---------------------------------------------------------------- tokenizers
+
+WHOLE = "Ünïcødé 漢字 🦓 naïve Ω\u200d"
+
+
+@pytest.mark.parametrize("lowercase", [False, True])
+def test_bytes_keep_unicode_whole(lowercase: bool) -> None:
+    tokenizer = tokenizers.learn("bpe", ["some words"], max_vocab_size=300, lowercase=lowercase)
+    expected = WHOLE.lower() if lowercase else WHOLE
+    assert tokenizer.decode(tokenizer.encode(WHOLE).ids) == expected
+
+
+def test_pieces_keep_accents_and_characters_that_were_seen() -> None:
+    tokenizer = tokenizers.learn("wordpiece", [WHOLE] * 3, max_vocab_size=300, lowercase=False)
+    pieces = tokenizer.encode("naïve 漢 🦓").tokens
+    assert tokenizers.UNKNOWN not in pieces
+    assert pieces[0] == tokenizers.CLASS
+    assert pieces[-1] == tokenizers.SEPARATOR
+
+
+def test_a_given_tokenizer_is_used(tmp_path: Path) -> None:
+    given = tokenizers.learn("bpe", ["given words only"] * 3, max_vocab_size=300, lowercase=True)
+    given.save(str(tmp_path / "tokenizer.json"))
+    splits = TextClassification.datasets(spec_of(embed__tokenizer=str(tmp_path / "tokenizer.json")))
+    assert splits.settings["embed.vocab_size"] == given.get_vocab_size()
+    with pytest.raises(UserError, match="'wordpeace' is neither wordpiece nor bpe, nor a file"):
+        TextClassification.datasets(spec_of(embed__tokenizer="wordpeace"))
+    (tmp_path / "broken.json").write_text("{}")
+    with pytest.raises(UserError, match=r"broken.json' is no tokenizer.json"):
+        TextClassification.datasets(spec_of(embed__tokenizer=str(tmp_path / "broken.json")))
+
+
+# ---------------------------------------------------------------- samples
+
+
+@pytest.fixture(scope="module")
+def info() -> Mapping[str, Any]:
+    tokenizer = tokenizers.learn("wordpiece", ["one two three four"] * 3, max_vocab_size=300, lowercase=True)
+    return {"classes": ["a", "b"], "multi_label": False, "tokenizer": tokenizer.to_str()}
+
+
+def test_a_long_text_loses_its_end(info: Mapping[str, Any]) -> None:
+    task = TextClassification(spec_of(embed__max_tokens=4), info)
+    tokens = task.transform(Item("x", "one two three four"), None)["tokens"]
+    assert [task.tokenizer.id_to_token(each) for each in tokens] == ["[CLS]", "one", "two", "[SEP]"]
+
+
+@pytest.mark.parametrize("augmentation", ["drop", "mask"])
+def test_augmentation_leaves_special_tokens_and_some_text(info: Mapping[str, Any], augmentation: str) -> None:
+    task = TextClassification(spec_of(**{f"augment__{augmentation}": 0.9}), info)
+    for seed in range(20):
+        tokens = task.transform(Item("x", "one two three"), np.random.default_rng(seed))["tokens"]
+        pieces = [task.tokenizer.id_to_token(each) for each in tokens]
+        assert pieces[0] == "[CLS]"
+        assert pieces[-1] == "[SEP]"
+        assert len(pieces) == 5 if augmentation == "mask" else 3 <= len(pieces) <= 5
+
+
+def test_an_empty_text_is_told(info: Mapping[str, Any]) -> None:
+    with pytest.raises(UserError, match="the text is empty"):
+        TextClassification(spec_of(), info).transform(Item("x", " \n"), None)
+
+
+# ---------------------------------------------------------------- checking
+
+
+def test_what_check_finds(tmp_path: Path) -> None:
+    lines = ["text,label,split"]
+    lines += [f"good film number {i},positive,train\nbad film number {i},negative,train" for i in range(30)]
+    lines += ["a fine one,postive,train", "a fine two,Positive,train", " ,negative,train", "lost \ufffd,negative,train"]
+    lines += ["cafÃ© noir,negative,train", "good film number 3,positive,test", "Bad film - number 4!,negative,test"]
+    lines += [f"{'long ' * 200},negative,train", "good film number 5,negative,train"]
+    (tmp_path / "reviews.csv").write_text("\n".join(lines))
+    found = TextClassification.check(
+        spec_of().model_copy(update={"data": spec_of().data.model_copy(update={"name": str(tmp_path / "reviews.csv")})})
+    )
+    kinds = {(finding.kind, finding.severity) for finding in found}
+    assert kinds >= {
+        ("empty text", "error"), ("label case", "error"), ("label typo", "warning"), ("encoding", "warning"),
+        ("mislabelled", "error"), ("leak", "warning"), ("over-long", "warning"), ("tiny class", "warning"),
+    }  # fmt: skip
+    typo = next(finding for finding in found if finding.kind == "label typo")
+    assert typo.message == "'postive' (1) may be a typing error of 'positive' (31)"
+    named = {finding.kind: list(finding.items) for finding in found}
+    assert named["empty text"] == ["reviews.csv:64"]
+    assert named["over-long"] == ["reviews.csv:69"]
+    leaks = [item for finding in found if finding.kind == "leak" for item in finding.items]
+    assert {"reviews.csv:67", "reviews.csv:68"} <= set(leaks)
