@@ -12,20 +12,23 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import KNeighborsClassifier
-from sklearn.pipeline import make_pipeline
+from sklearn.pipeline import make_pipeline, make_union
 from sklearn.preprocessing import StandardScaler
 
 from benchmarks import record
-from benchmarks.render import BASELINE_ITEMS
+from benchmarks.render import BASELINE_PICTURES
 from zoo import device, plugins
 from zoo.contract import Dataset
 from zoo.registry import open_registry
 
-Baseline = Callable[[], object]
+Baseline = Callable[[Dataset, Dataset], float]
+"""Fits on the first split and gives its figure on the second."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +39,7 @@ class Row:
         bar: Least mean of `metric` over the seeds.
         floor: Least value in every run.
         seconds: Longest training.
+        beside: Further metrics to report.
     """
 
     model: str
@@ -44,8 +48,43 @@ class Row:
     seconds: float
     floor: float = 0.0
     metric: str = "accuracy"
+    beside: tuple[str, ...] = ()
     seeds: tuple[int, ...] = (0, 1, 2)
     baselines: Mapping[str, Baseline] = field(default_factory=dict)
+
+
+def of_pictures(make: Callable[[], object]) -> Baseline:
+    """A classifier of flat pictures."""
+
+    def fit(train: Dataset, test: Dataset) -> float:
+        return _accuracy(make(), _pictures(train, BASELINE_PICTURES), _pictures(test, len(test)))
+
+    return fit
+
+
+def _pictures(dataset: Dataset, limit: int) -> tuple[Any, list[int]]:
+    items = [dataset[i] for i in range(min(limit, len(dataset)))]
+    return np.stack([np.asarray(item.inputs, dtype=np.float32).ravel() for item in items]), [
+        item.target for item in items
+    ]
+
+
+def of_texts(make: Callable[[], object]) -> Baseline:
+    """A classifier of texts."""
+
+    def fit(train: Dataset, test: Dataset) -> float:
+        return _accuracy(make(), _texts(train), _texts(test))
+
+    return fit
+
+
+def _texts(dataset: Dataset) -> tuple[Any, list[int]]:
+    items = [dataset[i] for i in range(len(dataset))]
+    return [item.inputs for item in items], [item.target for item in items]
+
+
+def _accuracy(model: Any, train: tuple[Any, list[int]], test: tuple[Any, list[int]]) -> float:
+    return float(np.mean(model.fit(*train).predict(test[0]) == np.array(test[1])))
 
 
 def logistic_regression() -> object:
@@ -56,11 +95,36 @@ def nearest_neighbours() -> object:
     return KNeighborsClassifier(3)
 
 
-BASELINES = {"logistic regression": logistic_regression, "3 nearest neighbours": nearest_neighbours}
+def words() -> object:
+    """TF-IDF of words and pairs of them, and logistic regression."""
+    return make_pipeline(
+        TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True), LogisticRegression(C=10, max_iter=2000)
+    )
+
+
+def words_and_characters() -> object:
+    """TF-IDF of words and pairs of them and of 2 to 5 characters, and logistic regression."""
+    features = make_union(
+        TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True),
+        TfidfVectorizer(analyzer="char_wb", ngram_range=(2, 5), sublinear_tf=True),
+    )
+    return make_pipeline(features, LogisticRegression(max_iter=2000))
+
+
+PICTURES = {
+    "logistic regression": of_pictures(logistic_regression),
+    "3 nearest neighbours": of_pictures(nearest_neighbours),
+}
+WORDS = {"TF-IDF (1–2 words) + logistic regression": of_texts(words)}
+CHARACTERS = {"TF-IDF (1–2 words, 2–5 characters) + logistic regression": of_texts(words_and_characters)}
 ROWS = {
-    "digits": Row("vit-small", "digits", bar=0.98, floor=0.97, seconds=480, baselines=BASELINES),
-    "mnist": Row("vit-micro", "mnist", bar=0.992, seconds=1200, seeds=(0,), baselines=BASELINES),
-    "cifar10-jpeg": Row("vit-micro", "cifar10-jpeg", bar=0.70, seconds=1800, seeds=(0,), baselines=BASELINES),
+    "digits": Row("vit-small", "digits", bar=0.98, floor=0.97, seconds=480, baselines=PICTURES),
+    "mnist": Row("vit-micro", "mnist", bar=0.992, seconds=1200, seeds=(0,), baselines=PICTURES),
+    "cifar10-jpeg": Row("vit-micro", "cifar10-jpeg", bar=0.70, seconds=1800, seeds=(0,), baselines=PICTURES),
+    "wordnet-definitions": Row(
+        "text-micro", "wordnet-definitions", bar=0.89, seconds=600, beside=("f1_macro",), baselines=WORDS
+    ),
+    "movie-reviews": Row("text-micro", "movie-reviews", bar=0.76, seconds=600, baselines=CHARACTERS),
 }
 
 
@@ -96,30 +160,14 @@ def measure(row: Row, seeds: tuple[int, ...], steps: int | None, where: str) -> 
         "values": values,
         "seeds": list(seeds),
         "seconds": max(seconds),
-        "baselines": {
-            name: fit(make(), splits.train, splits.test, BASELINE_ITEMS) for name, make in row.baselines.items()
-        },
+        "beside": {name: statistics.mean(r["metrics"][name]["value"] for r in reports) for name in row.beside},
+        "baselines": {name: fit(splits.train, splits.test) for name, fit in row.baselines.items()},
         "bar": row.bar,
         "floor": row.floor,
         "bar_seconds": row.seconds,
         "holds": mean >= row.bar and min(values) >= row.floor and max(seconds) <= row.seconds,
         "command": f"python -m benchmarks.accuracy --only {row.recipe} --seeds {' '.join(map(str, seeds))}",
     }
-
-
-def fit(model: object, train: Dataset, test: Dataset, limit: int) -> float:
-    """Accuracy of a scikit-learn classifier on flat pictures."""
-    train_x, train_y = arrays(train, limit)
-    test_x, test_y = arrays(test, len(test))
-    model.fit(train_x, train_y)  # pyright: ignore[reportAttributeAccessIssue]
-    return float((model.predict(test_x) == test_y).mean())  # pyright: ignore[reportAttributeAccessIssue]
-
-
-def arrays(dataset: Dataset, limit: int) -> tuple[np.ndarray, np.ndarray]:
-    items = [dataset[i] for i in range(min(limit, len(dataset)))]
-    return np.stack([np.asarray(item.inputs, dtype=np.float32).ravel() for item in items]), np.array(
-        [item.target for item in items]
-    )
 
 
 def main() -> None:

@@ -11,8 +11,8 @@ from typing import Any
 
 from benchmarks.record import RESULTS
 
-BASELINE_ITEMS = 10_000
-"""Training items that a baseline sees at most."""
+BASELINE_PICTURES = 10_000
+"""Training pictures that a baseline sees at most."""
 
 README = RESULTS.parent.parent / "README.md"
 Row = Mapping[str, Any]
@@ -27,17 +27,18 @@ def accuracy(rows: list[Row]) -> str:
         "bar",
         "seeds",
         "time a run",
-        f"baselines, same split, up to {BASELINE_ITEMS:,} items",
+        f"baselines, same split (of pictures {BASELINE_PICTURES:,} at most)",
     ]
     names += ["hardware", "command"]
     lines = [f"| {' | '.join(names)} |", "|---" * len(names) + "|"]
     for row in rows:
         spread = f" ± {100 * row['std']:.2f}" if row["std"] is not None else ""
         verdict = "holds" if row["holds"] else "missed"
+        beside = "".join(f", {name} {100 * value:.2f} %" for name, value in row.get("beside", {}).items())
         baselines = ", ".join(f"{name} {100 * value:.1f} %" for name, value in row["baselines"].items())
         lines.append(
             f"| {row['data']} | {row['model']} | {row['n_train']:,} / {row['n_test']:,} "
-            f"| **{100 * row['mean']:.2f}**{spread} % | ≥ {100 * row['bar']:.1f} %: {verdict} "
+            f"| **{100 * row['mean']:.2f}**{spread} %{beside} | ≥ {100 * row['bar']:.1f} %: {verdict} "
             f"| {', '.join(map(str, row['seeds']))} | {row['seconds'] / 60:.1f} min | {baselines} | {row['hardware']} "
             f"| `{row['command']}` |"
         )

@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,14 +13,16 @@ from torch import Tensor
 from zoo.contract import Batch, Dataset, Finding, Item, Measures, Record, Source, Splits
 from zoo.core import Layout, Model, Output, Transformer
 from zoo.core.layers import make_norm
+from zoo.data.folder import count_files
 from zoo.data.labels import in_order, open_source, require_trainable
 from zoo.data.splits import Subset, split
+from zoo.data.table import SUFFIXES as TABLES
 from zoo.errors import UserError
 from zoo.metrics import classification, multi_label
 from zoo.specs import DataSpec, RunSpec
 from zoo_text import tokenizer as tokenizers
 from zoo_text.check import check
-from zoo_text.data import PLACES, Texts, load_place
+from zoo_text.data import PLACES, TEXT_SUFFIXES, Texts, load_place
 from zoo_text.inputs import read_inputs
 from zoo_text.model import TextEmbed, TextHead
 from zoo_text.spec import EmbedSpec, rooms
@@ -75,6 +78,10 @@ class TextClassification:
         except UserError as error:
             return [Finding("unreadable", str(error))]
         return check(source, spec)
+
+    @staticmethod
+    def num_readable(place: Path) -> int:
+        return count_files(place, (*TEXT_SUFFIXES, *TABLES))
 
     def inputs(self, sources: Sequence[str]) -> Dataset:
         return read_inputs(sources, self.spec.data)
@@ -219,7 +226,8 @@ def _of_kind(source: Source, several: bool, name: str) -> Source:
         return source
     has, gives = ("several labels", "one") if not several else ("one label", "several")
     raise UserError(
-        f"the texts of '{name}' have {has} each, but the model gives {gives}\nevaluate data of the kind it was trained on"
+        f"the texts of '{name}' have {has} each, but the model gives {gives}\n"
+        "evaluate data of the kind that it was trained on"
     )
 
 

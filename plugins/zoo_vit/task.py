@@ -12,7 +12,7 @@ from torch import Tensor
 from zoo.contract import Batch, Dataset, Finding, Item, Measures, Record, Source, Splits
 from zoo.core import Model, Output, Transformer
 from zoo.core.layers import make_norm
-from zoo.data.folder import find_files
+from zoo.data.folder import count_files, find_files
 from zoo.data.labels import in_order, open_source, require_trainable
 from zoo.data.splits import split
 from zoo.errors import UserError
@@ -67,6 +67,10 @@ class ImageClassification:
             return [Finding("folder", str(error))]
         root = user_path(spec.data.name)
         return check(source, root if root.is_dir() else None)
+
+    @staticmethod
+    def num_readable(place: Path) -> int:
+        return count_files(place, SUFFIXES)
 
     def inputs(self, sources: Sequence[str]) -> Dataset:
         return find_files(sources, SUFFIXES)

@@ -262,6 +262,11 @@ class Checkable(Protocol):
     @staticmethod
     def check(spec: RunSpec) -> Sequence[Finding]: ...
 
+    @staticmethod
+    def num_readable(place: Path) -> int:
+        """How many files at a place are of a kind that the task reads: whose data it is, is asked of all tasks."""
+        ...
+
 
 # ---------------------------------------------------------------- the manifest
 

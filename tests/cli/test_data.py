@@ -49,6 +49,19 @@ def test_what_is_embedded_is_not_fetched() -> None:
     assert "nothing to fetch" in result.stderr
 
 
+def test_check_takes_the_task_that_reads_the_place(tmp_path: Path) -> None:
+    rows = "\n".join(f"text number {i},{'good' if i % 2 else 'nasty'}" for i in range(40))
+    (tmp_path / "a.csv").write_text(f"tweet,mood\n{rows}\nagain,nastly\n")
+    data = str(tmp_path / "a.csv")
+    assert "none of its columns is called" in run("check", data, status=2)
+    columns = ("--set", "data.text_column=tweet", "--set", "data.label_column=mood")
+    found = json.loads(run("check", data, *columns, "--json"))
+    assert {finding["kind"] for finding in found} == {"note", "label typo", "tiny class", "imbalance"}
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UserError, match="say so with --task; these can be checked: image-classification, text-"):
+        run("check", str(tmp_path / "empty"))
+
+
 def test_check_names_files_and_exits_with_2_on_errors(tmp_path: Path) -> None:
     for label, name in enumerate(("cat", "dog")):
         (tmp_path / "data" / name).mkdir(parents=True)
@@ -61,5 +74,5 @@ def test_check_names_files_and_exits_with_2_on_errors(tmp_path: Path) -> None:
     (bad,) = (f for f in json.loads(run("check", data, "--json", status=2)) if f["severity"] == "error")
     assert bad["items"] == ["cat/bad.png"]
     assert "error: unreadable" in run("check", data, "--task", "image-classification", status=2)
-    with pytest.raises(UserError, match="unknown dataset or folder"):
+    with pytest.raises(UserError, match="unknown dataset or place"):
         run("check", str(tmp_path / "gone"))

@@ -290,3 +290,44 @@ def test_a_corrupt_newest_checkpoint_gives_way_to_the_last_good_one(zoo: Zoo, pi
     assert "step-00000004 is not whole" in ended.err
     assert "going on from step 3" in ended.err
     assert Run(Path("run")).checkpoint("newest").weights.read_bytes() == whole
+
+
+# ---------------------------------------------------------------- tables of texts
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"I liked it,good\nI did not,bad\n", "none of its columns is called"),
+        (b"text\nfine\n", "has a single column, 'text'"),
+        (b"text,label\nfi\0ne,good\n", "a NUL byte in line 2"),
+        (b"text,label\ncaf\xe9,good\n", "not UTF-8: byte 0xe9 in line 2 save it as UTF-8, such as by: iconv"),
+        (b"text,label\none, two,good\n", "line 2 has 3 fields"),
+        (b"text,label\na,good\nb,\n", "1 row without a label: table.csv:3"),
+        (b"text,label\na,good\nb,good\nc,good\n", "has a single class, 'good'"),
+    ],
+)
+def test_a_table_that_cannot_be_used(zoo: Zoo, tmp_path: Path, content: bytes, message: str) -> None:
+    (tmp_path / "table.csv").write_bytes(content)
+    ended = zoo("train", "text-micro", "--data", tmp_path / "table.csv", "--steps", 1, "--out", tmp_path / "run")
+    assert (ended.status, message in ended.err) == (2, True), ended.err
+    assert not (tmp_path / "run").exists()
+
+
+def test_odd_tables_work_and_empty_texts_follow_the_policy(zoo: Zoo, tmp_path: Path) -> None:
+    lines = [f"{'good' if i % 2 else 'bad'} text {i},{'Good' if i % 2 else 'bad'}" for i in range(30)]
+    lines += [f"{'long ' * 20_000},good", '" ",bad']
+    (tmp_path / "table.csv").write_text("\n".join(["text,label", *lines]))
+    train = ["train", "text-micro", "--data", tmp_path / "table.csv", "--device", "cpu", "--steps", 8]
+    small = [part for each in ("core.dim=24", "core.depth=1", "train.batch_size=16") for part in ("--set", each)]
+    ended = zoo(*train, *small, "--out", tmp_path / "stopped")
+    assert ended.status == 2
+    assert "table.csv:33" in ended.err
+    assert "the text is empty" in ended.err
+    ended = zoo(*train, *small, "--out", tmp_path / "run", "--set", "data.on_error=skip")
+    assert ended.status == 0, ended.err
+    assert "labels that differ by case only are different classes: 'Good' (15), 'good' (1)" in ended.err
+    run = open_run(tmp_path / "run")
+    report = run.report()
+    assert report is not None
+    assert {**run.status()["skipped"], **report.skipped} == {"table.csv:33": "the text is empty"}

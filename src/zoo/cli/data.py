@@ -1,5 +1,6 @@
 """`zoo data`: which datasets there are, where they lie, how they come here, and what is wrong with them."""
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -97,9 +98,13 @@ def fetch(name: Annotated[str, typer.Argument(help="A dataset of `zoo data list`
 
 @app.command()
 def check(
-    data: Annotated[str, typer.Argument(metavar="FOLDER|NAME", help="A folder of yours, or a dataset's name.")],
+    data: Annotated[str, typer.Argument(metavar="PLACE|NAME", help="A folder or table of yours, or a dataset's name.")],
     task: Annotated[
         str | None, typer.Option(metavar="TASK", help="What the data is for; needed where it is unclear.")
+    ] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="How to read it, such as data.text_column=review."),
     ] = None,
     json: Json = False,
 ) -> None:
@@ -109,7 +114,7 @@ def check(
     """
     from zoo import plugins
 
-    spec = _spec(data, task)
+    spec = _spec(data, task, settings or ())
     findings = plugins.task_class(spec.task).check(spec)  # pyright: ignore[reportAttributeAccessIssue]  # _spec saw to it
     if json:
         keys = ("severity", "kind", "message", "items")
@@ -158,7 +163,7 @@ def _size(size: int | None) -> str:
     return f"{size} B"
 
 
-def _spec(data: str, task: str | None) -> "RunSpec":
+def _spec(data: str, task: str | None, settings: Sequence[str]) -> "RunSpec":
     """What the task's check reads: the spec of any of its models, with this data."""
     from zoo import plugins
     from zoo.contract import Checkable
@@ -166,7 +171,7 @@ def _spec(data: str, task: str | None) -> "RunSpec":
 
     registry = open_registry()
     if task is None:
-        task = registry.datasets[data].task if data in registry.datasets else _only_task(data)
+        task = registry.datasets[data].task if data in registry.datasets else _task_for(data)
     if not isinstance(plugins.task_class(task), Checkable):
         raise UserError(
             f"the task '{task}' has no check of its data; choose another with --task, or give its class one: "
@@ -175,26 +180,30 @@ def _spec(data: str, task: str | None) -> "RunSpec":
     model = next((name for name, each in registry.models.items() if each.task == task), None)
     if model is None:
         raise UserError(f"no model in the catalogue is for the task '{task}'; add one, to say how its data is read")
-    return registry.resolve(model, data=data, task=task).spec
+    return registry.resolve(model, data=data, task=task, settings=settings).spec
 
 
-def _only_task(data: str) -> str:
-    """The task that a folder is for, where there is but one that can check its data."""
+def _task_for(data: str) -> str:
+    """The task that reads most of what lies at a place."""
     from zoo import plugins
     from zoo.contract import Checkable
     from zoo.errors import unknown
     from zoo.files import user_path
     from zoo.registry import open_registry
 
-    if not user_path(data).exists():
-        raise unknown("dataset or folder", data, open_registry().datasets, "give a folder's path, or a dataset's name")
-    able = []
-    for name in plugins.tasks():
+    place = user_path(data)
+    if not place.exists():
+        raise unknown("dataset or place", data, open_registry().datasets, "give a path, or a dataset's name")
+    counts: dict[str, int] = {}
+    for name in sorted(plugins.tasks()):
         try:
-            if isinstance(plugins.task_class(name), Checkable):
-                able.append(name)
+            task = plugins.task_class(name)
+            if isinstance(task, Checkable):
+                counts[name] = task.num_readable(place)
         except UserError as error:
             note(f"passed over: {error}")
+    most = max(counts.values(), default=0)
+    able = [name for name, count in counts.items() if count == most]
     if len(able) != 1:
         raise UserError(f"what is '{data}' for? say so with --task; these can be checked: {', '.join(able) or 'none'}")
     return able[0]

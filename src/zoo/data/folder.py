@@ -167,6 +167,13 @@ def walk(folder: Path, suffixes: Collection[str] | None = None) -> Iterator[Path
                 yield Path(where, name)
 
 
+def count_files(place: Path, suffixes: Collection[str]) -> int:
+    """How many files with these suffixes lie at or below a place."""
+    if place.is_dir():
+        return sum(1 for _ in walk(place, suffixes))
+    return int(place.suffix.lower() in suffixes)
+
+
 def find_files(sources: Sequence[str], suffixes: Collection[str]) -> Files:
     """The files a user names, and those below the folders that a user names; ids are the paths.
 

@@ -6,6 +6,7 @@ A broken catalogue never breaks another: its problems are kept and raised only f
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
@@ -32,6 +33,7 @@ from zoo.specs import DatasetSpec, Measured, ModelSpec, RecipeSpec, Spec
 
 Kind = Literal["models", "recipes", "datasets"]
 KINDS: tuple[Kind, ...] = ("models", "recipes", "datasets")
+_ADDRESS = re.compile(r"[a-z]{2,}:")
 BUILT_IN = "zoo"
 """The name that our own catalogue goes by among those of plugins."""
 
@@ -177,12 +179,13 @@ class Registry:
         raise unknown("recipe", wanted, short, f"run 'zoo show {name}', which lists its recipes")
 
     def place(self, data: str) -> str:
-        """Data as a user names it: a dataset's name, or the absolute path of a folder or file.
+        """Data as a user names it: a dataset's name, the absolute path of a folder or file, or an address for the task,
+        such as ``hf:OWNER/NAME``.
 
         Raises:
             UserError: There is neither.
         """
-        if data in self.datasets:
+        if data in self.datasets or _ADDRESS.match(data):
             return data
         if not data:
             raise UserError("the data's name is empty\nname a dataset, a folder or a file, or leave it out")
