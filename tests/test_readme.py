@@ -29,6 +29,13 @@ def take_photos(folder: Path) -> None:
             Image.new("RGB", (40, 30), (shade, number, shade)).save(folder / label / f"{number}.jpg")
 
 
+def write_reviews(folder: Path) -> None:
+    rows = [f"the parcel {i} came late,{label}" for i in range(30) for label in ("complaint", "praise")]
+    for name in ("my-reviews.csv", "more-reviews.csv"):
+        text = "\n".join(f"{row.replace('late', 'at once')}" if "praise" in row else row for row in rows)
+        (folder / name).write_text(f"text,label\n{text}\n")
+
+
 def test_the_first_commands_are_these() -> None:
     assert "python -m venv .venv && .venv/bin/pip install -e . && .venv/bin/zoo train vit-small" in README
     assert '.venv/bin/pip install -e ".[test]" && .venv/bin/pytest' in README
@@ -49,6 +56,7 @@ def test_every_command_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     site = tmp_path / "site"
     monkeypatch.setenv("PYTHONPATH", str(site))
     take_photos(tmp_path / "my-photos")
+    write_reviews(tmp_path)
     for command in commands():
         program, *arguments = shlex.split(command)
         if program == "pip":  # beside this environment, not into it
