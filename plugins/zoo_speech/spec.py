@@ -52,7 +52,9 @@ class EmbedSpec(Spec):
     @model_validator(mode="after")
     def _window_covers_hop(self) -> Self:
         if self.window_ms < self.hop_ms:
-            raise ValueError(f"window_ms {self.window_ms} is shorter than hop_ms {self.hop_ms}: sound would be passed over")
+            raise ValueError(
+                f"window_ms {self.window_ms} is shorter than hop_ms {self.hop_ms}: sound would be passed over"
+            )
         return self
 
 
@@ -67,13 +69,17 @@ class HeadSpec(Spec):
 class AugmentSpec(Spec):
     """What is done to training recordings; nothing by default."""
 
-    speeds: tuple[float, ...] = Field((), strict=False, description="factors of speed to draw from, such as 0.9, 1, 1.1")
+    speeds: tuple[float, ...] = Field(
+        (), strict=False, description="factors of speed to draw from, such as 0.9, 1, 1.1"
+    )
     num_time_masks: int = Field(0, ge=0, le=100, description="stretches of time to mask")
     time_mask_fraction: Fraction = Field(0.05, description="longest such stretch, share of the recording")
     num_band_masks: int = Field(0, ge=0, le=100, description="stretches of bands to mask")
     band_mask_fraction: Fraction = Field(0.3, description="widest such stretch, share of the bands")
     gain_db: float = Field(0.0, ge=0, le=60, description="largest change of loudness")
-    noise_db: float | None = Field(None, ge=0, le=100, description="white noise this far below the recording, or farther")
+    noise_db: float | None = Field(
+        None, ge=0, le=100, description="white noise this far below the recording, or farther"
+    )
 
     @model_validator(mode="after")
     def _speeds_are_sane(self) -> Self:
