@@ -48,8 +48,12 @@ class Recordings:
         self.ids: Sequence[str] = [entry.id for entry in entries]
         self.targets: Sequence[Any] = [entry.text for entry in entries]
 
-    @cached_property
+    @property
     def lengths(self) -> Sequence[float]:
+        return self._lengths
+
+    @cached_property
+    def _lengths(self) -> list[float]:
         return [sum(_seconds(path) for path in _paths(entry.recording)) for entry in self.entries]
 
     def __len__(self) -> int:

@@ -1,8 +1,10 @@
 """The rooms that know sound: samples to log-mel frames to tokens, packed, and tokens to one score a symbol.
 
-Log-mel frames: Davis and Mermelstein 1980, by torchaudio; SpecAugment: Park et al. 2019, arXiv:1904.08779; subsampling by
-convolutions: Gulati et al. 2020, arXiv:2005.08100.
+Log-mel frames: Davis and Mermelstein 1980, by torchaudio; SpecAugment: Park et al. 2019, arXiv:1904.08779; subsampling
+by convolutions: Gulati et al. 2020, arXiv:2005.08100.
 """
+
+import math
 
 import torch
 import torch.nn.functional as F
@@ -20,9 +22,9 @@ FLOOR = 1e-6
 class SpeechEmbed(nn.Module):
     """Recordings as tokens.
 
-    Frames stand `hop` samples apart from the first sample on; sound beyond the ends is silence. Each band's mean over the
-    recording is taken off, and all is divided by the deviation that is left. So loudness, and a microphone's colour, count
-    little, and a recording gives the same tokens alone and in a batch.
+    Frames stand `hop` samples apart from the first sample on; sound beyond the ends is silence. Each band's mean over
+    the recording is taken off, and all is divided by the deviation that is left. So loudness, and a microphone's
+    colour, count little, and a recording gives the same tokens alone and in a batch.
 
     Args:
         dim: Width of a token.
@@ -57,7 +59,7 @@ class SpeechEmbed(nn.Module):
             self.convolutions = nn.ModuleList(
                 [nn.Conv2d(1, conv_width, 3, 2, padding=1), nn.Conv2d(conv_width, conv_width, 3, 2, padding=1)]
             )
-            self.project = nn.Linear(conv_width * -(--(-num_mels // 2) // 2), dim)
+            self.project = nn.Linear(conv_width * math.ceil(num_mels / 4), dim)
         init_linear(self.project)
         self.position = SinusoidalPosition() if position == "sinusoidal" else None
         self.dropout = nn.Dropout(dropout)
@@ -95,7 +97,7 @@ class SpeechEmbed(nn.Module):
     def frames(
         self, samples: Float[Tensor, "b samples"], num_samples: Int[Tensor, " b"]
     ) -> tuple[Float[Tensor, "b t mels"], Bool[Tensor, "b t"]]:
-        """Log-mel frames, normalised, and which of them are real; the others are zero. In fp32, whatever the rest is in."""
+        """Log-mel frames, normalised, and which of them are real; the others are zero. In fp32 always."""
         with torch.autocast(samples.device.type, enabled=False):
             before = (self.mels.n_fft - self.hop) // 2
             count = -(-samples.shape[1] // self.hop)

@@ -7,11 +7,11 @@ parts letters, seven parts words. At w words a minute ("PARIS") a unit is 1.2 / 
 import hashlib
 import re
 from collections.abc import Sequence
-from importlib.resources import files
 
 import numpy as np
 
 from zoo.contract import Item, Source
+from zoo.data.places import package_file
 from zoo.data.seeding import seed_of
 from zoo.errors import UserError
 from zoo.specs import DataSpec
@@ -73,12 +73,13 @@ class Keyed:
 
 def _words() -> list[str]:
     """English words of two to nine letters, from the definitions in timm's package data."""
-    path = files("timm.data").joinpath("_info", "imagenet_synset_to_definition.txt")
+    path = package_file("timm", "data/_info/imagenet_synset_to_definition.txt")
     return sorted(set(re.findall(r"\b[a-z]{2,9}\b", path.read_text(encoding="utf-8").lower())))
 
 
 def _draw_text(words: Sequence[str], rng: np.random.Generator) -> str:
-    return " ".join(words[i] for i in rng.integers(len(words), size=int(rng.integers(1, MOST_WORDS + 1))))
+    chosen: list[int] = rng.integers(len(words), size=int(rng.integers(1, MOST_WORDS + 1))).tolist()
+    return " ".join([words[i] for i in chosen])
 
 
 def key(text: str, rng: np.random.Generator) -> np.ndarray:

@@ -1,9 +1,10 @@
 """What a recogniser's first and last room and its augmentation are made from, and what they cost. Torch-free.
 
-Connectionist temporal classification: Graves et al. 2006; SpecAugment: Park et al. 2019, arXiv:1904.08779; subsampling by
-convolutions: Gulati et al. 2020, arXiv:2005.08100.
+Connectionist temporal classification: Graves et al. 2006; SpecAugment: Park et al. 2019, arXiv:1904.08779; subsampling
+by convolutions: Gulati et al. 2020, arXiv:2005.08100.
 """
 
+import math
 from typing import Literal, Self
 
 from pydantic import Field, model_validator
@@ -47,7 +48,7 @@ class EmbedSpec(Spec):
 
     def num_tokens(self, num_samples: int) -> int:
         """Of a recording; a last, partial token counts."""
-        return -(--(-num_samples // self.hop) // self.frames_per_token)
+        return math.ceil(math.ceil(num_samples / self.hop) / self.frames_per_token)
 
     @model_validator(mode="after")
     def _window_covers_hop(self) -> Self:
@@ -113,7 +114,7 @@ def cost(spec: RunSpec) -> Cost:
 def _subsampling(embed: EmbedSpec, num_tokens: int, dim: int) -> Cost:
     if embed.subsampling == "stack":
         return linear(num_tokens, embed.num_stacked * embed.num_mels, dim)
-    half, quarter = -(-embed.num_mels // 2), -(--(-embed.num_mels // 2) // 2)
+    half, quarter = math.ceil(embed.num_mels / 2), math.ceil(embed.num_mels / 4)
     first = linear(2 * num_tokens * half, 9, embed.conv_width)
     second = linear(num_tokens * quarter, 9 * embed.conv_width, embed.conv_width)
     return first + second + linear(num_tokens, quarter * embed.conv_width, dim)

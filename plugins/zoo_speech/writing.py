@@ -1,13 +1,14 @@
 """Transcriptions as they are trained on: normalised by a rule that the run stores, and spelt in symbols.
 
-The rule: Unicode composed (NFC); curly apostrophes straight; small letters, if asked; what is neither letter, mark, digit
-nor an apostrophe within a word becomes a blank, unless punctuation is kept; blanks in a row become one, those at the ends
-none. Composition apart, only case and punctuation are lost, and only where they are dropped on purpose.
+The rule: Unicode composed (NFC); curly apostrophes straight; small letters, if asked; what is neither letter, mark,
+digit nor an apostrophe within a word becomes a blank, unless punctuation is kept; blanks in a row become one, those at
+the ends none. Composition apart, only case and punctuation are lost, and only where they are dropped on purpose.
 """
 
 import re
 import unicodedata
 from collections.abc import Sequence
+from itertools import pairwise
 
 from zoo.errors import UserError
 
@@ -60,4 +61,4 @@ class Alphabet:
 
 def least_tokens(symbols: Sequence[int]) -> int:
     """The fewest tokens that can spell symbols by CTC: one each, and one between equal neighbours."""
-    return len(symbols) + sum(one == other for one, other in zip(symbols, symbols[1:], strict=False))
+    return len(symbols) + sum(one == other for one, other in pairwise(symbols))
