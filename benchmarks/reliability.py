@@ -17,17 +17,8 @@ from pathlib import Path
 from benchmarks import record
 from zoo import device
 
-SPEC = [
-    "vit-micro",
-    "--recipe",
-    "digits",
-    "--device",
-    "cpu",
-    "--set",
-    "train.save_every=7",
-    "--set",
-    "train.ema_decay=0.99",
-]
+MODELS = ("vit-micro", "text-micro")
+SETTINGS = ("train.save_every=7", "train.ema_decay=0.99", "train.log_every=1")
 STEPS = 120
 KILLS = 3
 FORGETFUL = """
@@ -42,9 +33,11 @@ main()
 """
 
 
-def train(out: Path, workers: int, *flags: str, code: str | None = None) -> subprocess.Popen[bytes]:
+def train(model: str, out: Path, workers: int, *flags: str, code: str | None = None) -> subprocess.Popen[bytes]:
     program = ["-c", code] if code else ["-m", "zoo"]
-    arguments = ["train", *SPEC, "--steps", str(STEPS), "--set", f"train.workers={workers}", "--out", str(out), *flags]
+    arguments = ["train", model, "--device", "cpu", "--steps", str(STEPS), "--out", str(out), *flags]
+    for setting in (*SETTINGS, f"train.workers={workers}"):
+        arguments += ["--set", setting]
     return subprocess.Popen(
         [sys.executable, *program, *arguments],
         stdout=subprocess.DEVNULL,
@@ -58,12 +51,12 @@ def final_hash(out: Path) -> str:
     return hashlib.sha256(weights.read_bytes()).hexdigest()
 
 
-def killed(out: Path, workers: int, code: str | None = None) -> list[int]:
+def killed(model: str, out: Path, workers: int, code: str | None = None) -> list[int]:
     """Train, killing thrice between two checkpoints; the steps that were logged when it was killed."""
     at = []
     for kill in range(KILLS):
         wanted = (kill + 1) * STEPS // (KILLS + 1) + 3  # between two checkpoints, in mid-epoch
-        process = train(out, workers, *(["--resume"] if kill else []), code=code)
+        process = train(model, out, workers, *(["--resume"] if kill else []), code=code)
         while _logged(out) < wanted:
             if process.poll() is not None:
                 raise SystemExit(f"the training ended before step {wanted}")
@@ -71,7 +64,7 @@ def killed(out: Path, workers: int, code: str | None = None) -> list[int]:
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
         at.append(_logged(out))
-    if train(out, workers, "--resume", code=code).wait():
+    if train(model, out, workers, "--resume", code=code).wait():
         raise SystemExit("the last resume failed")
     return at
 
@@ -84,31 +77,31 @@ def _logged(out: Path) -> int:
     )
 
 
+def measure(model: str, workers: int, folder: Path) -> dict[str, object]:
+    whole, cut, broken = (folder / f"{model}-{workers}-{name}" for name in ("whole", "cut", "broken"))
+    if train(model, whole, workers).wait():
+        raise SystemExit("the undisturbed training failed")
+    at = killed(model, cut, workers)
+    killed(model, broken, workers, code=FORGETFUL)
+    print(f"{model}, {workers} workers, killed at steps {at}:")
+    print(f"  whole   {final_hash(whole)}\n  resumed {final_hash(cut)}")
+    return {
+        "check": f"{model}: SIGKILL in mid-epoch, then --resume, {workers} workers: final weights of equal SHA-256",
+        "tried": KILLS,
+        "passed": KILLS if final_hash(cut) == final_hash(whole) else 0,
+        "broken_build_caught": final_hash(broken) != final_hash(whole),
+        "killed_at": at,
+        "sha256": final_hash(whole),
+    }
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.reliability", description=__doc__)
-    parser.parse_args()
-    SPEC.extend(["--set", "train.log_every=1"])
-    rows = []
+    parser.add_argument("--only", choices=MODELS, help="one model")
+    only = parser.parse_args().only
+    models = [only] if only else MODELS
     with tempfile.TemporaryDirectory() as folder:
-        for workers in (0, 2):
-            whole, cut, broken = (Path(folder) / f"{name}-{workers}" for name in ("whole", "cut", "broken"))
-            if train(whole, workers).wait():
-                raise SystemExit("the undisturbed training failed")
-            at = killed(cut, workers)
-            killed(broken, workers, code=FORGETFUL)
-            print(
-                f"{workers} workers, killed at steps {at}:\n  whole   {final_hash(whole)}\n  resumed {final_hash(cut)}"
-            )
-            rows.append(
-                {
-                    "check": f"SIGKILL in mid-epoch, then --resume, {workers} workers: final weights of equal SHA-256",
-                    "tried": KILLS,
-                    "passed": KILLS if final_hash(cut) == final_hash(whole) else 0,
-                    "broken_build_caught": final_hash(broken) != final_hash(whole),
-                    "killed_at": at,
-                    "sha256": final_hash(whole),
-                }
-            )
+        rows = [measure(model, workers, Path(folder)) for model in models for workers in (0, 2)]
     holds = all(row["passed"] == row["tried"] and row["broken_build_caught"] for row in rows)
     record.write("reliability", rows, identity=("check",), hardware=device.describe(device.pick("cpu")))
     print(f"holds: {holds}")
