@@ -58,11 +58,13 @@ class SpeechToText:
 
     def transform(self, item: Item, rng: np.random.Generator | None) -> Mapping[str, Any]:
         samples = audio.load(item.inputs, self.embed.sample_rate_hz)
-        if rng is not None:
-            samples = self._augmented(samples, rng)
         sample: dict[str, Any] = {"samples": samples, "target": None}
         if item.target is not None:
             sample["target"] = self._spelt(item.target, self.embed.num_tokens(len(samples)))
+        if rng is not None:
+            changed = self._augmented(samples, rng)
+            if least_tokens(sample["target"] or ()) <= self.embed.num_tokens(len(changed)):
+                sample["samples"] = changed  # else too fast to be spelt
         if rng is not None and (self.augment.num_time_masks or self.augment.num_band_masks):
             sample["time_masks"] = _draw_masks(rng, self.augment.num_time_masks, self.augment.time_mask_fraction)
             sample["band_masks"] = _draw_masks(rng, self.augment.num_band_masks, self.augment.band_mask_fraction)
