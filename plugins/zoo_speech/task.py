@@ -5,6 +5,7 @@ Connectionist temporal classification: Graves et al. 2006.
 
 import itertools
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,10 +14,10 @@ import torch.nn.functional as F
 from torch import Tensor
 from torchaudio.functional import speed
 
-from zoo.contract import Batch, Dataset, Item, Measures, Record, Source, Splits
+from zoo.contract import Batch, Dataset, Finding, Item, Measures, Record, Source, Splits
 from zoo.core import Layout, Model, Output, Transformer
 from zoo.core.pack import to_padded
-from zoo.data.folder import find_files
+from zoo.data.folder import count_files, find_files
 from zoo.data.labels import open_source
 from zoo.data.splits import Subset, split
 from zoo.errors import UserError
@@ -24,6 +25,7 @@ from zoo.metrics import transcripts
 from zoo.specs import DataSpec, RunSpec
 from zoo_speech import audio
 from zoo_speech.audio import SUFFIXES, Samples
+from zoo_speech.check import check
 from zoo_speech.data import PLACES, load_place
 from zoo_speech.decode import best_path
 from zoo_speech.model import SpeechEmbed, SymbolHead
@@ -52,6 +54,19 @@ class SpeechToText:
                 raise UserError(f"no transcription of '{spec.data.name}' has a letter\nadd transcriptions")
         settings = {"head.num_symbols": len(Alphabet(info["alphabet"]))}
         return Splits(train, validation, test, info, settings, notes)
+
+    @staticmethod
+    def check(spec: RunSpec) -> Sequence[Finding]:
+        embed, head, _ = rooms(spec)
+        try:
+            source = read_source(spec.data)
+        except UserError as error:
+            return [Finding("unreadable", str(error))]
+        return check(source, embed, head)
+
+    @staticmethod
+    def num_readable(place: Path) -> int:
+        return count_files(place, SUFFIXES)
 
     def inputs(self, sources: Sequence[str]) -> Dataset:
         return find_files(sources, SUFFIXES)

@@ -177,6 +177,44 @@ def test_asterisk_sentences_are_on_one_side() -> None:
     assert 0.1 < len(texts["test"]) / (len(texts["train"]) + len(texts["test"])) < 0.19
 
 
+# ---------------------------------------------------------------- checking
+
+
+def test_what_check_finds(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    rows = [f"{i}.wav,yes or no" for i in range(12)]
+    folder = write_folder(tmp_path, rows)
+    for i in range(12):
+        soundfile.write(folder / f"{i}.wav", rng.normal(0, 0.1, 16000), 16000)
+    odd = {
+        "silent": (np.full(16000, 1e-5), 16000, "yes or no"),
+        "clipped": (np.sign(rng.normal(0, 1, 16000)) * 0.99999, 16000, "no"),
+        "rate": (rng.normal(0, 0.1, 8000), 8000, "no"),
+        "empty": (rng.normal(0, 0.1, 16000), 16000, "?!"),
+        "long": (rng.normal(0, 0.1, 1600), 16000, "yes or no " * 9),
+        "zero": (np.zeros(0), 16000, "no"),
+        "rare": (rng.normal(0, 0.1, 16000), 16000, "yés"),
+    }
+    for name, (samples, rate, text) in odd.items():
+        soundfile.write(folder / f"{name}.wav", samples, rate)
+        rows.append(f"{name}.wav,{text}")
+    soundfile.write(folder / "strange.wav", rng.normal(0, 0.1, 16000), 16000)
+    lines = [f"{row},train" for row in rows] + ["strange.wav,què,test"]
+    (folder / "metadata.csv").write_text("\n".join(["file_name,transcription,split", *lines]))
+    spec = open_registry().resolve("stt-micro", data=str(folder)).spec
+    found = {finding.kind: finding for finding in SpeechToText.check(spec)}
+    named = {kind: list(found[kind].items) for kind in found}
+    assert named["silent"] == ["silent.wav"]
+    assert named["clipped"] == ["clipped.wav"]
+    assert named["odd rate"] == ["rate.wav"]
+    assert named["empty transcription"] == ["empty.wav"]
+    assert named["too long"] == ["long.wav"]
+    assert named["unreadable"] == ["zero.wav"]
+    assert named["rare characters"] == ["rare.wav"]
+    assert named["outside the alphabet"] == ["strange.wav"]
+    assert "'q' 'u' 'è'" in found["outside the alphabet"].message
+
+
 # ---------------------------------------------------------------- samples and training
 
 
