@@ -220,7 +220,7 @@ def test_what_check_finds(tmp_path: Path) -> None:
 
 def test_a_transcription_that_cannot_be_spelt_is_told(tmp_path: Path) -> None:
     folder = write_folder(tmp_path, ["a.wav,yes"])
-    task = SpeechToText(spec_of(), {"alphabet": list("esy")})
+    task = SpeechToText(spec_of(embed__hop_ms=10, embed__window_ms=25), {"alphabet": list("esy")})
     with pytest.raises(UserError, match="too long for its recording: it needs 40 tokens, which has 13"):
         task.transform(Item("a", folder / "a.wav", "yes" * 13 + "y"), None)
     with pytest.raises(UserError, match="the transcription is empty"):
