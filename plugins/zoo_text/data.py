@@ -4,13 +4,12 @@ import hashlib
 from bisect import bisect_right
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
-from importlib.resources import files
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from zoo.contract import Dataset, Item, Source
 from zoo.data.folder import SPLIT_FOLDERS, Files, read_class_folders, require_file, walk
-from zoo.data.places import require
+from zoo.data.places import package_file, require
 from zoo.data.table import SUFFIXES, Sheet, pick_column, read_sheet, read_text
 from zoo.errors import UserError, counted
 from zoo.files import user_path
@@ -295,7 +294,7 @@ def load_wordnet_definitions(data: DataSpec) -> Source:
 
     The five largest files are classes, the others are `other`.
     """
-    path = files("timm.data").joinpath("_info", "imagenet_synset_to_definition.txt")
+    path = package_file("timm", "data/_info/imagenet_synset_to_definition.txt")
     pairs = [line.split("\t", 1) for line in path.read_text(encoding="utf-8").splitlines() if line]
     kinds = [lexicographer_file(synset) for synset, _ in pairs]
     largest = {kind for kind, _ in Counter(kinds).most_common(NUM_LARGEST)}

@@ -78,6 +78,9 @@ class DataSpec(Spec):
     on_error: Literal["stop", "skip"] = Field("stop", description="what an unreadable item does")
     validation_fraction: Fraction = Field(0.1, description="share of train held out, by a hash of each item")
     test_fraction: Fraction = Field(0.2, description="share held out for test where the source has no test split")
+    holdout_group: str | None = Field(
+        None, min_length=1, description="the group, such as a speaker, that is the test split; no other is"
+    )
     text_column: str | None = Field(None, min_length=1, description="a table's column of texts; by its name when null")
     label_column: str | None = Field(None, min_length=1, description="a table's column of labels; likewise")
     label_separator: str | None = Field(

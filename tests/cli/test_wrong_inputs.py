@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 import pytest
+import soundfile
 from PIL import Image
 
 from zoo import plugins
@@ -331,3 +332,50 @@ def test_odd_tables_work_and_empty_texts_follow_the_policy(zoo: Zoo, tmp_path: P
     report = run.report()
     assert report is not None
     assert {**run.status()["skipped"], **report.skipped} == {"table.csv:33": "the text is empty"}
+
+
+# ---------------------------------------------------------------- recordings
+
+
+@pytest.fixture
+def voice(tmp_path: Path) -> Path:
+    """Thirty recordings of noise, which say yes and no."""
+    folder = tmp_path / "voice"
+    folder.mkdir()
+    draws = np.random.default_rng(0)
+    for i in range(30):
+        soundfile.write(folder / f"{i}.wav", draws.normal(0, 0.1, 8000), 16000)
+    rows = [f"{i}.wav,{'yes' if i % 2 else 'no'}" for i in range(30)]
+    (folder / "metadata.csv").write_text("\n".join(["file_name,transcription", *rows, ""]))
+    return folder
+
+
+def spoilt(folder: Path, kind: str) -> None:
+    with (folder / "metadata.csv").open("a") as file:
+        file.write({"missing": "gone.wav,yes\n", "long": f"0.wav,{'yes ' * 20}\n", "empty": "0.wav,?\n"}.get(kind, ""))
+    if kind == "zero":
+        soundfile.write(folder / "7.wav", np.zeros(0), 16000)
+    elif kind == "cut":
+        (folder / "7.wav").write_bytes((folder / "7.wav").read_bytes()[:4000])
+    elif kind == "text":
+        (folder / "7.wav").write_text("hello")
+
+
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [
+        ("zero", "7.wav' has no samples: its length is 0 s"),
+        ("cut", "7.wav' is cut short: 75% of what its header promises is missing"),
+        ("text", "7.wav': Format not recognised"),
+        ("missing", "names are missing: metadata.csv:32 'gone.wav'"),
+        ("long", "the transcription is too long for its recording: it needs 79 tokens, which has 13"),
+        ("empty", "the transcription is empty"),
+    ],
+)
+def test_a_recording_that_cannot_be_used(zoo: Zoo, voice: Path, tmp_path: Path, kind: str, message: str) -> None:
+    spoilt(voice, kind)
+    train = ["train", "stt-micro", "--data", voice, "--device", "cpu", "--steps", 4, "--set", "core.depth=1"]
+    ended = zoo(*train, "--set", "embed.subsampling=stack", "--set", "embed.hop_ms=10", "--out", tmp_path / "stopped")
+    assert (ended.status, message in ended.err) == (2, True), ended.err
+    ended = zoo(*train, "--set", "data.on_error=skip", "--out", tmp_path / "run")
+    assert ended.status == 0, ended.err

@@ -1,6 +1,7 @@
 """Where datasets lie on this machine: a mirror folder, read-only, and a cache folder. Light enough to list by."""
 
 import os
+from importlib.util import find_spec
 from pathlib import Path
 
 from zoo.errors import UserError
@@ -35,6 +36,14 @@ def mirror_folder(name: str) -> Path | None:
     mirror = os.environ.get("ZOO_MIRROR")
     folder = Path(mirror, name) if mirror else None
     return folder if folder and folder.is_dir() else None
+
+
+def package_file(package: str, path: str) -> Path:
+    """A file within an installed package, which is not imported."""
+    spec = find_spec(package)
+    assert spec is not None, f"{package} is installed with the zoo"
+    assert spec.submodule_search_locations is not None
+    return Path(spec.submodule_search_locations[0], path)
 
 
 def locate(name: str) -> Path | None:

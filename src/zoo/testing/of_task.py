@@ -145,7 +145,7 @@ def _equal(one: Any, other: Any) -> bool:
 def overfits(task: str) -> None:
     """It can learn: the loss of one batch, repeated, falls below a tenth, and the primary figure gets no worse."""
     subject = subject_of(task)
-    model, batch = subject.model(awake=False), subject.batch(subject.indices)
+    model, batch = subject.model(awake=False), subject.batch(subject.shortest)
 
     @torch.no_grad()
     def primary() -> tuple[str, float]:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cache, cached_property
 
+import numpy as np
 import torch
 
 from zoo import plugins, registry
@@ -49,6 +50,14 @@ class Subject:
     @cached_property
     def indices(self) -> range:
         return range(min(NUM_ITEMS, len(self.splits.train)))
+
+    @cached_property
+    def shortest(self) -> list[int]:
+        """The shortest items, which are learnt fastest; the first ones where all are alike."""
+        lengths = self.splits.train.lengths
+        if lengths is None:
+            return list(self.indices)
+        return np.argsort(np.asarray(lengths), kind="stable")[: len(self.indices)].tolist()
 
     def model(self, *, awake: bool = True, seed: int = 0) -> Model:
         """A new model without dropout. `awake`: nothing is left at zero, where a wrong head would look right."""

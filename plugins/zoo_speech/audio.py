@@ -1,0 +1,119 @@
+"""Sound files to samples: read with soundfile, mixed to one channel, resampled."""
+
+import struct
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import soundfile
+import torch
+from jaxtyping import Float
+from torchaudio.functional import resample
+
+from zoo.data.folder import require_file
+from zoo.errors import UserError
+
+SUFFIXES = (".wav", ".flac", ".ogg", ".opus", ".mp3", ".aiff", ".aif", ".au", ".caf", ".w64")
+Samples = Float[np.ndarray, " samples"]
+
+
+class Heard(NamedTuple):
+    """What a file's header says."""
+
+    seconds: float
+    sample_rate_hz: int
+    num_channels: int
+
+
+def look(path: Path) -> Heard:
+    """What a file holds, without reading its samples.
+
+    Raises:
+        UserError: It is no sound file, holds nothing, or less than its header promises.
+    """
+    require_file(path, SUFFIXES)
+    try:
+        info = soundfile.info(str(path))
+    except (soundfile.SoundFileError, RuntimeError, OSError) as error:
+        raise UserError(f"cannot read the recording '{path}': {_short(error)}") from error
+    if info.frames == 0:
+        raise UserError(f"the recording '{path}' has no samples: its length is 0 s")
+    if (missing := _missing_share(path)) > 0:
+        raise UserError(f"the recording '{path}' is cut short: {missing:.0%} of what its header promises is missing")
+    return Heard(info.frames / info.samplerate, info.samplerate, info.channels)
+
+
+def read(path: Path, sample_rate_hz: int, *, start: float = 0.0, seconds: float | None = None) -> Samples:
+    """A recording, or a part of it, in one channel at a rate, from -1 to 1.
+
+    Args:
+        start, seconds: Of the part, in seconds; all that follows when `seconds` is None.
+
+    Raises:
+        UserError: As in `look`, or its samples cannot be decoded.
+    """
+    look(path)
+    try:
+        with soundfile.SoundFile(str(path)) as file:
+            rate = file.samplerate
+            file.seek(round(start * rate))
+            count = -1 if seconds is None else round(seconds * rate)
+            samples = file.read(count, dtype="float32", always_2d=True)
+    except (soundfile.SoundFileError, RuntimeError, OSError) as error:
+        raise UserError(f"cannot read the recording '{path}': {_short(error)}") from error
+    if not np.isfinite(samples).all():
+        raise UserError(f"the recording '{path}' has samples that are not finite")
+    return at_rate(samples.mean(1), rate, sample_rate_hz)
+
+
+def at_rate(samples: Samples, rate: int, wanted: int) -> Samples:
+    """Resampled, band-limited."""
+    if rate == wanted:
+        return samples
+    return resample(torch.from_numpy(np.ascontiguousarray(samples)), rate, wanted).numpy()
+
+
+def _short(error: Exception) -> str:
+    return str(error).rpartition(": ")[2].strip() or type(error).__name__
+
+
+def _missing_share(path: Path) -> float:
+    """The share of a WAV file's samples that its header promises and the file lacks; libsndfile reads what is there."""
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        if file.read(4) != b"RIFF":
+            return 0.0
+        file.seek(12)
+        while len(header := file.read(8)) == 8:
+            name, length = struct.unpack("<4sI", header)
+            if name == b"data":
+                there = size - file.tell()
+                # A recorder that streams does not know the length and writes the largest, or none.
+                known = 0 < length < 0x7FFFFFFF
+                return max(0.0, 1 - there / length) if known else 0.0
+            file.seek(length + length % 2, 1)
+    return 0.0
+
+
+class Sound(NamedTuple):
+    """Samples in memory."""
+
+    samples: Samples
+    sample_rate_hz: int
+
+
+Recording = Path | Sound | tuple[Path, ...]
+"""A file, samples in memory, or files that are heard one after another."""
+
+
+def load(recording: Recording, sample_rate_hz: int) -> Samples:
+    """The samples of a recording at a rate.
+
+    Raises:
+        UserError: As in `read`.
+    """
+    if isinstance(recording, Sound):
+        return at_rate(recording.samples, recording.sample_rate_hz, sample_rate_hz)
+    if isinstance(recording, Path):
+        return read(recording, sample_rate_hz)
+    return np.concatenate([read(path, sample_rate_hz) for path in recording])

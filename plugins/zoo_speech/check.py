@@ -1,0 +1,134 @@
+"""What can be wrong with transcribed recordings: `zoo data check` for a dataset or a folder of one's own."""
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+
+from zoo.contract import Dataset, Finding, Source
+from zoo.data import check as generic
+from zoo.errors import UserError, counted
+from zoo_speech import audio
+from zoo_speech.audio import Recording, Sound
+from zoo_speech.spec import EmbedSpec, HeadSpec
+from zoo_speech.writing import least_tokens, normalise
+
+CLIPPED = 0.999
+"""Of the full scale; a recording is clipped where more than `CLIPPED_SHARE` of its samples lie beyond."""
+CLIPPED_SHARE = 1e-3
+SILENT_DB = -60.0
+"""Loudness, root mean square against full scale, below which nothing is heard."""
+RARE = 3
+"""A character in fewer transcriptions than that is hardly learnt."""
+USUAL = 0.9
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What a recording is at a glance; `problem` is why it cannot be used."""
+
+    id: str
+    text: str
+    seconds: float = 0.0
+    rates: tuple[int, ...] = ()
+    loudness_db: float = 0.0
+    clipped: float = 0.0
+    problem: str = ""
+
+
+def check(source: Source, embed: EmbedSpec, head: HeadSpec) -> list[Finding]:
+    """Everything found, what is worst first."""
+    looks = {split: _looks(dataset, head) for split, dataset in source.splits.items()}
+    everything = [look for part in looks.values() for look in part]
+    good = [look for look in everything if not look.problem]
+    findings = [Finding("unreadable", look.problem, [look.id]) for look in everything if look.problem]
+    findings += [Finding("note", note, severity="note") for note in source.notes]
+    findings += generic.check(source, {look.id for look in everything if look.problem})
+    findings += [*_transcriptions(good, embed), *_strangers(looks), *_sound(good), *_rates(good, embed)]
+    order = ["error", "warning", "note"]
+    return sorted(findings, key=lambda finding: order.index(finding.severity))
+
+
+def _looks(dataset: Dataset, head: HeadSpec) -> list[Look]:
+    def look(index: int) -> Look:
+        item = dataset[index]
+        text = normalise(item.target or "", lowercase=head.lowercase, punctuation=head.punctuation)
+        try:
+            samples, rates = _heard(item.inputs)
+        except UserError as error:
+            return Look(item.id, text, problem=str(error))
+        loudness = 20 * float(np.log10(max(float(np.sqrt(np.mean(samples**2))), 1e-9)))
+        clipped = float(np.mean(np.abs(samples) >= CLIPPED))
+        return Look(item.id, text, len(samples) / rates[0], rates, loudness, clipped)
+
+    with ThreadPoolExecutor() as pool:  # decoders let go of the interpreter lock
+        return list(pool.map(look, range(len(dataset))))
+
+
+def _heard(recording: Recording) -> tuple[np.ndarray, tuple[int, ...]]:
+    """The samples at the rate of the first file, and the rates of all."""
+    if isinstance(recording, Sound):
+        return recording.samples, (recording.sample_rate_hz,)
+    paths = recording if isinstance(recording, tuple) else (recording,)
+    rates = tuple(audio.look(path).sample_rate_hz for path in paths)
+    return np.concatenate([audio.read(path, rates[0]) for path in paths]), rates
+
+
+def _transcriptions(looks: Sequence[Look], embed: EmbedSpec) -> Iterator[Finding]:
+    empty = [look.id for look in looks if not look.text]
+    if empty:
+        yield Finding("empty transcription", f"{counted(len(empty), 'recording')} with nothing said of them", empty)
+    fast = [
+        look.id
+        for look in looks
+        if least_tokens([ord(each) for each in look.text])
+        > embed.num_tokens(round(look.seconds * embed.sample_rate_hz))
+    ]
+    if fast:
+        message = "the transcription is longer than the recording has tokens; lower embed.hop_ms, or look at both"
+        yield Finding("too long", message, fast)
+
+
+def _strangers(looks: dict[str, list[Look]]) -> Iterator[Finding]:
+    """Characters that training does not see, or hardly."""
+    seen = Counter(character for look in looks.get("train", ()) for character in set(look.text))
+    for split in sorted(looks.keys() - {"train"}):
+        strange = [look for look in looks[split] if seen and set(look.text) - set(seen)]
+        if strange:
+            characters = " ".join(repr(each) for each in sorted({c for look in strange for c in look.text} - set(seen)))
+            message = f"{split}: characters that no transcription of train has: {characters}"
+            yield Finding("outside the alphabet", message, [look.id for look in strange])
+    rare = sorted(character for character, count in seen.items() if count < RARE)
+    if rare:
+        listed = " ".join(repr(each) for each in rare)
+        holding = [look.id for look in looks["train"] if set(look.text) & set(rare)]
+        yield Finding("rare characters", f"in fewer than {RARE} transcriptions of train: {listed}", holding, "warning")
+
+
+def _sound(looks: Sequence[Look]) -> Iterator[Finding]:
+    silent = [look.id for look in looks if look.loudness_db < SILENT_DB]
+    if silent:
+        yield Finding("silent", f"{counted(len(silent), 'recording')} below {SILENT_DB:.0f} dB of full scale", silent)
+    clipped = [look.id for look in looks if look.clipped > CLIPPED_SHARE]
+    if clipped:
+        message = (
+            f"{counted(len(clipped), 'recording')} with more than {CLIPPED_SHARE:.1%} of the samples at full scale"
+        )
+        yield Finding("clipped", message, clipped, "warning")
+
+
+def _rates(looks: Sequence[Look], embed: EmbedSpec) -> Iterator[Finding]:
+    rates = Counter(rate for look in looks for rate in set(look.rates))
+    usual, count = rates.most_common(1)[0] if rates else (0, 0)
+    if len(rates) > 1 and count >= USUAL * len(looks):
+        odd = [look.id for look in looks if set(look.rates) != {usual}]
+        yield Finding("odd rate", f"another sample rate than the others' {usual} Hz; resampled", odd, "warning")
+    low = [look.id for look in looks if max(look.rates) < embed.sample_rate_hz]
+    if low:
+        message = (
+            f"{counted(len(low), 'recording')} of fewer than embed.sample_rate_hz {embed.sample_rate_hz}: the upper "
+            f"bands stay empty; set it to {max(rates)}"
+        )
+        yield Finding("low rate", message, low, "warning")

@@ -1,0 +1,146 @@
+"""The rooms that know sound: samples to log-mel frames to tokens, packed, and tokens to one score a symbol.
+
+Log-mel frames: Davis and Mermelstein 1980, by torchaudio; SpecAugment: Park et al. 2019, arXiv:1904.08779; subsampling
+by convolutions: Gulati et al. 2020, arXiv:2005.08100.
+"""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+from torchaudio.transforms import MelSpectrogram
+
+from zoo.core import DENSE, Layout, SinusoidalPosition, Stream, init_linear
+from zoo.core.pack import to_packed
+
+FLOOR = 1e-6
+"""Added to the power before the logarithm: what is quieter is silence."""
+
+
+class SpeechEmbed(nn.Module):
+    """Recordings as tokens.
+
+    Frames stand `hop` samples apart from the first sample on; sound beyond the ends is silence. Each band's mean over
+    the recording is taken off, and all is divided by the deviation that is left. So loudness, and a microphone's
+    colour, count little, and a recording gives the same tokens alone and in a batch.
+
+    Args:
+        dim: Width of a token.
+        num_stacked: Frames side by side in a token; 0 where two convolutions of `conv_width` channels halve time twice.
+        position: `sinusoidal` or `none`.
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        *,
+        sample_rate_hz: int,
+        num_mels: int,
+        window: int,
+        hop: int,
+        num_stacked: int = 4,
+        conv_width: int = 32,
+        position: str = "sinusoidal",
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__()
+        self.dim, self.window, self.hop, self.num_stacked = dim, window, hop, num_stacked
+        num_bins = 1 << (window - 1).bit_length()
+        self.mels = MelSpectrogram(
+            sample_rate_hz, n_fft=num_bins, win_length=window, hop_length=hop, n_mels=num_mels, center=False
+        )
+        self.mels.requires_grad_(False)
+        if num_stacked:
+            self.convolutions = None
+            self.project = nn.Linear(num_stacked * num_mels, dim)
+        else:
+            self.convolutions = nn.ModuleList(
+                [nn.Conv2d(1, conv_width, 3, 2, padding=1), nn.Conv2d(conv_width, conv_width, 3, 2, padding=1)]
+            )
+            self.project = nn.Linear(conv_width * math.ceil(num_mels / 4), dim)
+        init_linear(self.project)
+        self.position = SinusoidalPosition() if position == "sinusoidal" else None
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(
+        self,
+        samples: Float[Tensor, "b samples"],
+        num_samples: Int[Tensor, " b"],
+        cu_seqlens: Int[Tensor, " offsets"],
+        max_len: int,
+        num_tokens: int,
+        time_masks: Float[Tensor, "b masks 2"] | None = None,
+        band_masks: Float[Tensor, "b masks 2"] | None = None,
+    ) -> Stream:
+        """
+        Args:
+            samples: Zero beyond a recording's `num_samples`.
+            num_tokens: Of all recordings together.
+            time_masks: Where each masked stretch begins and ends, as shares of the recording; `band_masks` likewise.
+        """
+        frames, valid = self.frames(samples, num_samples)
+        if time_masks is not None:
+            place = torch.arange(frames.shape[1], device=frames.device) / valid.sum(1, keepdim=True)
+            frames = frames.masked_fill(_within(place, time_masks)[:, :, None], 0)
+        if band_masks is not None:
+            place = (torch.arange(frames.shape[2], device=frames.device) / frames.shape[2]).expand(len(frames), -1)
+            frames = frames.masked_fill(_within(place, band_masks)[:, None, :], 0)
+        layout = Layout(cu_seqlens=cu_seqlens, max_len=max_len)
+        x = self._subsampled(frames, valid, layout, num_tokens)
+        if self.position is not None:
+            x = self.position(x, layout)
+        return Stream(self.dropout(x), layout)
+
+    @torch.no_grad()
+    def frames(
+        self, samples: Float[Tensor, "b samples"], num_samples: Int[Tensor, " b"]
+    ) -> tuple[Float[Tensor, "b t mels"], Bool[Tensor, "b t"]]:
+        """Log-mel frames, normalised, and which of them are real; the others are zero. In fp32 always."""
+        with torch.autocast(samples.device.type, enabled=False):
+            before = (self.mels.n_fft - self.hop) // 2
+            count = -(-samples.shape[1] // self.hop)
+            after = (count - 1) * self.hop + self.mels.n_fft - samples.shape[1] - before
+            power = self.mels(F.pad(samples.float(), (before, max(after, 0))))[:, :, :count]
+            frames = torch.log(power + FLOOR).transpose(1, 2)
+            length = -(-num_samples // self.hop)
+            valid = torch.arange(count, device=frames.device) < length[:, None]
+            real = valid[:, :, None]
+            mean = (frames * real).sum(1, keepdim=True) / length[:, None, None]
+            frames = (frames - mean) * real
+            variance = frames.square().sum((1, 2), keepdim=True) / (length[:, None, None] * frames.shape[2])
+            return frames / (variance + 1e-5).sqrt(), valid
+
+    def _subsampled(
+        self, frames: Float[Tensor, "b t mels"], valid: Bool[Tensor, "b t"], layout: Layout, num_tokens: int
+    ) -> Float[Tensor, "n d"]:
+        assert layout.max_len is not None
+        if self.convolutions is None:
+            frames = F.pad(frames, (0, 0, 0, layout.max_len * self.num_stacked - frames.shape[1]))
+            stacked = frames.unflatten(1, (layout.max_len, self.num_stacked)).flatten(2)
+            return self.project(to_packed(stacked, layout, num_tokens))
+        x, length = frames[:, None], valid.sum(1)
+        for convolution in self.convolutions:
+            x, length = F.relu(convolution(x)), -(-length // 2)
+            # What lies beyond the end must be silence to the next layer, as it is for a recording alone.
+            x = x * (torch.arange(x.shape[2], device=x.device) < length[:, None])[:, None, :, None]
+        return self.project(to_packed(x.transpose(1, 2).flatten(2), layout, num_tokens))
+
+
+def _within(place: Float[Tensor, "b t"], masks: Float[Tensor, "b masks 2"]) -> Bool[Tensor, "b t"]:
+    inside = (place[:, None] >= masks[:, :, :1]) & (place[:, None] < masks[:, :, 1:])
+    return inside.any(1)
+
+
+class SymbolHead(nn.Module):
+    """A score for each symbol, of each token."""
+
+    def __init__(self, dim: int, num_symbols: int) -> None:
+        super().__init__()
+        self.dim = dim
+        self.classifier = nn.Linear(dim, num_symbols)
+        init_linear(self.classifier)
+
+    def forward(self, x: Float[Tensor, "*tokens d"], layout: Layout = DENSE) -> Float[Tensor, "*tokens symbols"]:
+        return self.classifier(x)

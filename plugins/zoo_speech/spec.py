@@ -1,0 +1,120 @@
+"""What a recogniser's first and last room and its augmentation are made from, and what they cost. Torch-free.
+
+Connectionist temporal classification: Graves et al. 2006; SpecAugment: Park et al. 2019, arXiv:1904.08779; subsampling
+by convolutions: Gulati et al. 2020, arXiv:2005.08100.
+"""
+
+import math
+from typing import Literal, Self
+
+from pydantic import Field, model_validator
+
+from zoo.cost import Cost, core_cost, linear
+from zoo.errors import UserError
+from zoo.specs import Fraction, RunSpec, Spec
+
+COST_SECONDS = 10
+"""Of the recording that `zoo show` counts operations for."""
+
+
+class EmbedSpec(Spec):
+    """The first room: a recording becomes tokens."""
+
+    sample_rate_hz: int = Field(16000, ge=1000, le=192_000, description="recordings are resampled to it")
+    num_mels: int = Field(80, ge=1, le=512, description="bands of the log-mel spectrogram")
+    window_ms: float = Field(25.0, gt=0, le=1000, description="of sound behind each frame")
+    hop_ms: float = Field(10.0, gt=0, le=1000, description="between frames")
+    subsampling: Literal["stack", "conv"] = Field(
+        "stack", description="frames side by side in a token, or two convolutions that each halve time"
+    )
+    num_stacked: int = Field(4, ge=1, le=32, description="frames in a token, where they are stacked")
+    conv_width: int = Field(32, ge=1, le=1024, description="channels of the convolutions")
+    position: Literal["sinusoidal", "none"] = Field("sinusoidal", description="how a token knows its place")
+    dropout: Fraction = Field(0.0, description="of what goes into the core")
+
+    @property
+    def hop(self) -> int:
+        """Samples between frames."""
+        return max(1, round(self.sample_rate_hz * self.hop_ms / 1000))
+
+    @property
+    def window(self) -> int:
+        """Samples behind each frame."""
+        return max(2, round(self.sample_rate_hz * self.window_ms / 1000))
+
+    @property
+    def frames_per_token(self) -> int:
+        return self.num_stacked if self.subsampling == "stack" else 4
+
+    def num_tokens(self, num_samples: int) -> int:
+        """Of a recording; a last, partial token counts."""
+        return math.ceil(math.ceil(num_samples / self.hop) / self.frames_per_token)
+
+    @model_validator(mode="after")
+    def _window_covers_hop(self) -> Self:
+        if self.window_ms < self.hop_ms:
+            raise ValueError(
+                f"window_ms {self.window_ms} is shorter than hop_ms {self.hop_ms}: sound would be passed over"
+            )
+        return self
+
+
+class HeadSpec(Spec):
+    """The last room: each token becomes a score for each symbol and for none (CTC's blank)."""
+
+    num_symbols: int = Field(29, ge=2, description="symbols, the blank among them; the data decides")
+    lowercase: bool = Field(True, description="transcriptions are written small")
+    punctuation: bool = Field(False, description="keep punctuation; else but apostrophes within words are kept")
+
+
+class AugmentSpec(Spec):
+    """What is done to training recordings; nothing by default."""
+
+    speeds: tuple[float, ...] = Field(
+        (), strict=False, description="factors of speed to draw from, such as 0.9, 1, 1.1"
+    )
+    num_time_masks: int = Field(0, ge=0, le=100, description="stretches of time to mask")
+    time_mask_fraction: Fraction = Field(0.05, description="longest such stretch, share of the recording")
+    num_band_masks: int = Field(0, ge=0, le=100, description="stretches of bands to mask")
+    band_mask_fraction: Fraction = Field(0.3, description="widest such stretch, share of the bands")
+    gain_db: float = Field(0.0, ge=0, le=60, description="largest change of loudness")
+    noise_db: float | None = Field(
+        None, ge=0, le=100, description="white noise this far below the recording, or farther"
+    )
+
+    @model_validator(mode="after")
+    def _speeds_are_sane(self) -> Self:
+        if any(not 0.25 <= each <= 4 for each in self.speeds):
+            raise ValueError(f"speeds {list(self.speeds)} must lie between 0.25 and 4")
+        return self
+
+
+def rooms(spec: RunSpec) -> tuple[EmbedSpec, HeadSpec, AugmentSpec]:
+    """The specs of what surrounds the core, once they fit it.
+
+    Raises:
+        UserError: They do not.
+    """
+    if spec.core.cross_attention:
+        raise UserError("core.cross_attention: a recording has no second sequence to attend to; leave it off")
+    if spec.train.label_smoothing:
+        raise UserError("train.label_smoothing: CTC sums over alignments and has no label to smooth; leave it out")
+    rooms = EmbedSpec.model_validate(spec.embed), HeadSpec.model_validate(spec.head)
+    return *rooms, AugmentSpec.model_validate(spec.augment)
+
+
+def cost(spec: RunSpec) -> Cost:
+    """Of the whole model, for a recording of `COST_SECONDS`; the spectrogram is left out."""
+    (embed, head, _), core = rooms(spec), spec.core
+    num_tokens = embed.num_tokens(COST_SECONDS * embed.sample_rate_hz)
+    room = _subsampling(embed, num_tokens, core.dim) + core_cost(core, num_tokens)
+    return room + linear(num_tokens, core.dim, head.num_symbols)
+
+
+def _subsampling(embed: EmbedSpec, num_tokens: int, dim: int) -> Cost:
+    if embed.subsampling == "stack":
+        return linear(num_tokens, embed.num_stacked * embed.num_mels, dim)
+    half, quarter = math.ceil(embed.num_mels / 2), math.ceil(embed.num_mels / 4)
+    first = linear(2 * num_tokens * half, 9, embed.conv_width)
+    second = linear(num_tokens * quarter, 9 * embed.conv_width, embed.conv_width)
+    return first + second + linear(num_tokens, quarter * embed.conv_width, dim)

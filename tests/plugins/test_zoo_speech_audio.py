@@ -1,0 +1,86 @@
+"""Sound files as people have them."""
+
+import struct
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from zoo.errors import UserError
+from zoo_speech.audio import Sound, load, look, read
+
+
+def sine(seconds: float, rate: int, hertz: float = 440.0) -> np.ndarray:
+    return 0.5 * np.sin(2 * np.pi * hertz * np.arange(round(seconds * rate)) / rate)
+
+
+def pitch(samples: np.ndarray, rate: int) -> float:
+    spectrum = np.abs(np.fft.rfft(samples * np.hanning(len(samples))))
+    return float(np.argmax(spectrum) * rate / len(samples))
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"), [("a.wav", "PCM_16"), ("a.flac", "PCM_16"), ("a.ogg", "VORBIS"), ("a.mp3", None)]
+)
+def test_formats_are_read(tmp_path: Path, name: str, kind: str | None) -> None:
+    soundfile.write(tmp_path / name, sine(1.0, 16000), 16000, subtype=kind)
+    samples = read(tmp_path / name, 16000)
+    assert samples.dtype == np.float32
+    assert len(samples) == pytest.approx(16000, abs=1200)  # MP3 pads
+    assert pitch(samples, 16000) == pytest.approx(440, abs=2)
+
+
+def test_eight_bit_stereo_is_mixed_and_resampled(tmp_path: Path) -> None:
+    both = np.stack([sine(1.0, 44100), np.zeros(44100)], 1)
+    soundfile.write(tmp_path / "a.wav", both, 44100, subtype="PCM_U8")
+    assert look(tmp_path / "a.wav") == (1.0, 44100, 2)
+    samples = read(tmp_path / "a.wav", 16000)
+    assert len(samples) == 16000
+    assert pitch(samples, 16000) == pytest.approx(440, abs=2)
+    assert np.abs(samples[1000:-1000]).max() == pytest.approx(0.25, abs=0.02)
+
+
+def test_resampling_keeps_out_what_the_rate_cannot_hold() -> None:
+    high = Sound(sine(1.0, 16000, 6000.0).astype(np.float32), 16000)
+    assert np.abs(load(high, 8000)[500:-500]).max() < 0.01
+
+
+def test_a_part_is_read(tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "a.wav", np.linspace(0, 0.5, 8000), 8000)
+    np.testing.assert_allclose(
+        read(tmp_path / "a.wav", 8000, start=0.5, seconds=0.25), np.linspace(0, 0.5, 8000)[4000:6000], atol=1e-3
+    )
+
+
+def test_parts_are_heard_one_after_another(tmp_path: Path) -> None:
+    for i, seconds in enumerate((0.5, 0.25)):
+        soundfile.write(tmp_path / f"{i}.wav", sine(seconds, 8000), 8000)
+    assert len(load((tmp_path / "0.wav", tmp_path / "1.wav"), 8000)) == 6000
+
+
+def test_what_cannot_be_read_is_told(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="there is no file"):
+        read(tmp_path / "none.wav", 8000)
+    (tmp_path / "text.wav").write_text("hello")
+    with pytest.raises(UserError, match=r"cannot read the recording .*text.wav': .*Format not recognised"):
+        read(tmp_path / "text.wav", 8000)
+    soundfile.write(tmp_path / "empty.wav", np.zeros(0), 8000)
+    with pytest.raises(UserError, match="has no samples: its length is 0 s"):
+        read(tmp_path / "empty.wav", 8000)
+    (tmp_path / "nothing.wav").touch()
+    with pytest.raises(UserError, match="is empty"):
+        read(tmp_path / "nothing.wav", 8000)
+    soundfile.write(tmp_path / "whole.wav", sine(1.0, 8000), 8000)
+    content = (tmp_path / "whole.wav").read_bytes()
+    (tmp_path / "cut.wav").write_bytes(content[: len(content) // 2])
+    with pytest.raises(UserError, match="is cut short: 50% of what its header promises is missing"):
+        read(tmp_path / "cut.wav", 8000)
+
+
+def test_a_streamed_header_without_a_length_is_believed(tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "a.wav", sine(1.0, 8000), 8000)
+    content = bytearray((tmp_path / "a.wav").read_bytes())
+    content[40:44] = struct.pack("<I", 0xFFFFFFFF)
+    (tmp_path / "a.wav").write_bytes(content)
+    assert len(read(tmp_path / "a.wav", 8000)) == 8000
