@@ -68,8 +68,7 @@ class SpeechEmbed(nn.Module):
         self,
         samples: Float[Tensor, "b samples"],
         num_samples: Int[Tensor, " b"],
-        cu_seqlens: Int[Tensor, " offsets"],
-        max_len: int,
+        layout: Layout,
         num_tokens: int,
         time_masks: Float[Tensor, "b masks 2"] | None = None,
         band_masks: Float[Tensor, "b masks 2"] | None = None,
@@ -87,7 +86,6 @@ class SpeechEmbed(nn.Module):
         if band_masks is not None:
             place = (torch.arange(frames.shape[2], device=frames.device) / frames.shape[2]).expand(len(frames), -1)
             frames = frames.masked_fill(_within(place, band_masks)[:, None, :], 0)
-        layout = Layout(cu_seqlens=cu_seqlens, max_len=max_len)
         x = self._subsampled(frames, valid, layout, num_tokens)
         if self.position is not None:
             x = self.position(x, layout)

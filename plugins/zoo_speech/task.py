@@ -3,7 +3,6 @@
 Connectionist temporal classification: Graves et al. 2006.
 """
 
-import itertools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -73,12 +72,13 @@ class SpeechToText:
 
     def transform(self, item: Item, rng: np.random.Generator | None) -> Mapping[str, Any]:
         samples = audio.load(item.inputs, self.embed.sample_rate_hz)
-        sample: dict[str, Any] = {"samples": samples, "target": None}
+        sample: dict[str, Any] = {"samples": samples, "text": None, "symbols": []}
         if item.target is not None:
-            sample["target"] = self._spelt(item.target, self.embed.num_tokens(len(samples)))
+            sample["text"] = _normalised(item.target, self.head)
+            sample["symbols"] = self._spelt(sample["text"], self.embed.num_tokens(len(samples)))
         if rng is not None:
             changed = self._augmented(samples, rng)
-            if least_tokens(sample["target"] or ()) <= self.embed.num_tokens(len(changed)):
+            if least_tokens(sample["symbols"]) <= self.embed.num_tokens(len(changed)):
                 sample["samples"] = changed  # else too fast to be spelt
         if rng is not None and (self.augment.num_time_masks or self.augment.num_band_masks):
             sample["time_masks"] = _draw_masks(rng, self.augment.num_time_masks, self.augment.time_mask_fraction)
@@ -86,10 +86,9 @@ class SpeechToText:
         return sample
 
     def _spelt(self, text: str, num_tokens: int) -> list[int]:
-        written = _normalised(text, self.head)
-        if not written:
+        if not text:
             raise UserError("the transcription is empty")
-        symbols = self.alphabet.spell(written)
+        symbols = self.alphabet.spell(text)
         if (needed := least_tokens(symbols)) > num_tokens:
             raise UserError(
                 f"the transcription is too long for its recording: it needs {needed} tokens, which has {num_tokens}"
@@ -114,19 +113,17 @@ class SpeechToText:
         padded = torch.zeros(len(samples), max(num_samples))
         for row, sample in zip(padded, samples, strict=True):
             row[: len(sample["samples"])] = torch.from_numpy(sample["samples"])
-        layout = Layout.from_lengths(lengths)
         inputs: dict[str, Any] = {
             "samples": padded,
             "num_samples": torch.tensor(num_samples),
-            "cu_seqlens": layout.cu_seqlens,
-            "max_len": layout.max_len,
+            "layout": Layout.from_lengths(lengths),
             "num_tokens": sum(lengths),
         }
         for kind in ("time_masks", "band_masks"):
             if kind in samples[0]:
                 inputs[kind] = torch.from_numpy(np.stack([sample[kind] for sample in samples]))
-        targets = [sample["target"] for sample in samples]
-        known = None if None in targets else _targets(targets)
+        texts = [sample["text"] for sample in samples]
+        known = None if None in texts else {**_symbols([sample["symbols"] for sample in samples]), "texts": texts}
         return Batch(inputs, known, tuple(ids), num_tokens=(sum(lengths), len(lengths) * max(lengths)))
 
     # ------------------------------------------------------------ model
@@ -162,18 +159,16 @@ class SpeechToText:
         assert output.layout.lengths is not None
         lengths = output.layout.lengths.tolist()
         seconds = (batch.inputs["num_samples"] / self.embed.sample_rate_hz).tolist()
-        targets: Any = itertools.repeat(None)
-        if batch.targets is not None:
-            targets = batch.targets["symbols"].cpu().split(batch.targets["counts"].tolist())
+        targets = [None] * len(batch.ids) if batch.targets is None else batch.targets["texts"]
         found = best_path(output.logits.detach(), lengths)
         return [
             Record(
                 id=name,
                 prediction=self.alphabet.write(symbols),
-                target=None if target is None else self.alphabet.write(target.tolist()),
+                target=target,
                 columns={"seconds": duration},
             )
-            for name, symbols, target, duration in zip(batch.ids, found, targets, seconds, strict=False)
+            for name, symbols, target, duration in zip(batch.ids, found, targets, seconds, strict=True)
         ]
 
     def measure(self, records: Sequence[Record]) -> Measures:
@@ -207,8 +202,8 @@ def _draw_masks(rng: np.random.Generator, count: int, longest: float) -> np.ndar
     return np.stack([begin, begin + width], -1).astype(np.float32)
 
 
-def _targets(symbols: Sequence[Sequence[int]]) -> dict[str, Tensor]:
+def _symbols(symbols: Sequence[Sequence[int]]) -> dict[str, Any]:
     return {
-        "symbols": torch.tensor([each for spelt in symbols for each in spelt]),
+        "symbols": torch.tensor([each for spelt in symbols for each in spelt], dtype=torch.long),
         "counts": torch.tensor([len(spelt) for spelt in symbols]),
     }

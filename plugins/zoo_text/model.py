@@ -50,8 +50,7 @@ class TextEmbed(nn.Module):
         self.norm = norm or nn.Identity()
         self.dropout = nn.Dropout(dropout)
 
-    def forward(self, tokens: Int[Tensor, " n"], cu_seqlens: Int[Tensor, " offsets"], max_len: int) -> Stream:
-        layout = Layout(cu_seqlens=cu_seqlens, max_len=max_len)
+    def forward(self, tokens: Int[Tensor, " n"], layout: Layout) -> Stream:
         x = self.table(tokens)
         if self.types is not None:
             x = x + self.types[0]

@@ -1,6 +1,5 @@
 """Text classification: which of the known classes a text belongs to. The walk from a dataset's items to records."""
 
-import itertools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,7 +17,7 @@ from zoo.data.labels import in_order, open_source, require_trainable
 from zoo.data.splits import Subset, split
 from zoo.data.table import SUFFIXES as TABLES
 from zoo.errors import UserError
-from zoo.metrics import classification, multi_label
+from zoo.metrics import class_records, classification, label_records, likeliest, multi_label
 from zoo.specs import DataSpec, RunSpec
 from zoo_text import tokenizer as tokenizers
 from zoo_text.check import check
@@ -108,12 +107,8 @@ class TextClassification:
 
     def collate(self, samples: Sequence[Mapping[str, Any]], ids: Sequence[str]) -> Batch:
         lengths = [len(sample["tokens"]) for sample in samples]
-        layout = Layout.from_lengths(lengths)
-        inputs: dict[str, Any] = {
-            "tokens": torch.from_numpy(np.concatenate([sample["tokens"] for sample in samples])),
-            "cu_seqlens": layout.cu_seqlens,
-            "max_len": layout.max_len,
-        }
+        tokens = torch.from_numpy(np.concatenate([sample["tokens"] for sample in samples]))
+        inputs = {"tokens": tokens, "layout": Layout.from_lengths(lengths)}
         labels = [sample["target"] for sample in samples]
         targets = None if None in labels else self._targets(labels)
         return Batch(inputs, targets, tuple(ids), num_tokens=(sum(lengths), len(lengths) * max(lengths)))
@@ -158,37 +153,22 @@ class TextClassification:
 
     def decode(self, output: Output, batch: Batch) -> Sequence[Record]:
         logits = output.logits.detach()
-        scores = (logits.sigmoid() if self.head.multi_label else logits.softmax(-1)).cpu().numpy()
-        targets = itertools.repeat(None) if batch.targets is None else batch.targets.cpu().numpy()
-        return [
-            Record(id=each, prediction=self._given(score), target=self._known(target), scores=score)
-            for each, score, target in zip(batch.ids, scores, targets, strict=False)
-        ]
-
-    def _given(self, scores: np.ndarray) -> Any:
-        return np.flatnonzero(scores >= THRESHOLD).tolist() if self.head.multi_label else int(scores.argmax())
-
-    def _known(self, target: Any) -> Any:
-        if target is None:
-            return None
-        return np.flatnonzero(target).tolist() if self.head.multi_label else int(target)
+        if self.head.multi_label:
+            return label_records(batch.ids, logits.sigmoid().cpu().numpy(), _sets(batch.targets), THRESHOLD)
+        targets = None if batch.targets is None else batch.targets.tolist()
+        return class_records(batch.ids, logits.softmax(-1).cpu().numpy(), targets)
 
     def measure(self, records: Sequence[Record]) -> Measures:
         return (multi_label if self.head.multi_label else classification)(records, self.classes)
 
     def describe(self, record: Record, top_k: int) -> Mapping[str, Any]:
-        """The most likely class and its probability, then the next ones, numbered from 2; first all labels given,
-        where there may be several."""
+        """The likeliest classes; first all labels given, where there may be several."""
         assert record.scores is not None
         said: dict[str, Any] = {}
         if self.head.multi_label:
             given: list[int] = record.prediction
             said["labels"] = (self.spec.data.label_separator or ", ").join(self.classes[i] for i in given)
-        best = np.argsort(-record.scores, kind="stable")[:top_k]
-        for rank, index in enumerate(best.tolist(), start=1):
-            number = "" if rank == 1 else f"_{rank}"
-            said |= {f"label{number}": self.classes[index], f"probability{number}": float(record.scores[index])}
-        return said
+        return said | likeliest(record.scores, self.classes, top_k)
 
     def draw(self, axes: "Axes", item: Item, relevance: np.ndarray) -> None:
         """The text, each piece shaded by its relevance; special tokens are left out."""
@@ -197,6 +177,11 @@ class TextClassification:
         encoded = self.tokenizer.encode(item.inputs)
         shown = [i for i, special in enumerate(encoded.special_tokens_mask) if not special]
         draw_text(axes, item.inputs, [encoded.offsets[i] for i in shown], relevance[shown])
+
+
+def _sets(targets: Tensor | None) -> list[list[int]] | None:
+    """The classes of each text, from zeros and ones."""
+    return None if targets is None else [row.nonzero().flatten().tolist() for row in targets.cpu()]
 
 
 def read_source(data: DataSpec) -> Source:

@@ -17,7 +17,7 @@ from zoo.data.labels import in_order, open_source, require_trainable
 from zoo.data.splits import split
 from zoo.errors import UserError
 from zoo.files import user_path
-from zoo.metrics import classification
+from zoo.metrics import class_records, classification, likeliest
 from zoo.specs import DataSpec, RunSpec
 from zoo_vit.augment import Augment, warp
 from zoo_vit.check import check
@@ -129,28 +129,17 @@ class ImageClassification:
     # ------------------------------------------------------------ results
 
     def decode(self, output: Output, batch: Batch) -> Sequence[Record]:
-        scores = output.logits.detach().softmax(-1).cpu().numpy()
-        targets = [None] * len(scores)
-        if batch.targets is not None:
-            hard = batch.targets.argmax(-1) if batch.targets.ndim == 2 else batch.targets
-            targets = hard.tolist()
-        return [
-            Record(id=each, prediction=int(score.argmax()), target=target, scores=score)
-            for each, score, target in zip(batch.ids, scores, targets, strict=True)
-        ]
+        targets = batch.targets
+        if targets is not None:
+            targets = (targets.argmax(-1) if targets.ndim == 2 else targets).tolist()
+        return class_records(batch.ids, output.logits.detach().softmax(-1).cpu().numpy(), targets)
 
     def measure(self, records: Sequence[Record]) -> Measures:
         return classification(records, self.classes)
 
     def describe(self, record: Record, top_k: int) -> Mapping[str, Any]:
-        """The most likely class and its probability, then the next ones, numbered from 2."""
         assert record.scores is not None
-        best = np.argsort(-record.scores, kind="stable")[:top_k]
-        said: dict[str, Any] = {}
-        for rank, index in enumerate(best.tolist(), start=1):
-            number = "" if rank == 1 else f"_{rank}"
-            said |= {f"label{number}": self.classes[index], f"probability{number}": float(record.scores[index])}
-        return said
+        return likeliest(record.scores, self.classes, top_k)
 
     def draw(self, axes: "Axes", item: Item, relevance: np.ndarray) -> None:
         """The picture as the model sees it, with the patches' relevance over it; other tokens have no place in it."""

@@ -103,7 +103,7 @@ class Batch:
     """What the model and the loss read.
 
     Args:
-        inputs: Keyword arguments of the model's embed; tensors but for plain numbers, such as a longest length.
+        inputs: Keyword arguments of the model's embed: tensors, layouts, plain numbers.
         targets: What the loss compares with; None when unknown.
         ids: The items' ids, in order.
         num_tokens: Real tokens, and those with pads, were all items padded to the longest; where items are ragged.
@@ -124,7 +124,7 @@ class Batch:
         def changed(value: Any) -> Any:
             if isinstance(value, Mapping):
                 return {key: changed(each) for key, each in cast("Mapping[str, Any]", value).items()}
-            return change(value) if hasattr(value, "pin_memory") else value
+            return change(value) if hasattr(value, "pin_memory") else value  # tensors and layouts
 
         return replace(self, inputs=changed(self.inputs), targets=changed(self.targets))
 

@@ -3,6 +3,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from zoo.contract import Batch
 from zoo.core.pack import DENSE, Layout, pack, to_packed, to_padded, unpack
 
 ragged = st.lists(st.integers(0, 6), min_size=1, max_size=5).filter(any)
@@ -63,3 +64,11 @@ def test_a_layout_is_one_thing() -> None:
         Layout(valid=torch.ones(1, 2, dtype=torch.bool), cu_seqlens=offsets, max_len=2)
     with pytest.raises(ValueError, match="max_len"):
         Layout(cu_seqlens=offsets)
+
+
+def test_a_layout_moves_with_its_batch() -> None:
+    batch = Batch({"layout": Layout.from_lengths([2, 3]), "x": torch.zeros(5)}, None, ("a", "b"))
+    moved = batch.to(torch.device("meta")).inputs["layout"]
+    assert moved.cu_seqlens.is_meta
+    assert moved.max_len == 3
+    assert moved.valid is None

@@ -67,5 +67,4 @@ def test_readout_weights_sum_to_one(pool: str) -> None:
 
 
 def offsets(lengths: list[int]) -> dict[str, object]:
-    layout = Layout.from_lengths(lengths)
-    return {"cu_seqlens": layout.cu_seqlens, "max_len": layout.max_len}
+    return {"layout": Layout.from_lengths(lengths)}

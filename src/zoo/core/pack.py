@@ -4,7 +4,7 @@ Packing without padding: Krell et al. 2021, arXiv:2107.02027; offsets as in Flas
 arXiv:2205.14135.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -44,6 +44,16 @@ class Layout:
         """The packed layout of sequences of these lengths."""
         offsets = torch.tensor([0, *lengths], dtype=torch.int32).cumsum(0, dtype=torch.int32)
         return cls(cu_seqlens=offsets.to(device, non_blocking=True), max_len=max(lengths))
+
+    def to(self, device: torch.device | str, *, non_blocking: bool = False) -> "Layout":
+        return self._with(lambda tensor: tensor.to(device, non_blocking=non_blocking))
+
+    def pin_memory(self) -> "Layout":
+        return self._with(lambda tensor: tensor.pin_memory())
+
+    def _with(self, change: Callable[[Tensor], Tensor]) -> "Layout":
+        valid, offsets = (None if each is None else change(each) for each in (self.valid, self.cu_seqlens))
+        return Layout(valid, offsets, self.max_len)
 
     @property
     def padded(self) -> bool:

@@ -1,8 +1,18 @@
 """The scales: from records to figures with intervals, for any task."""
 
-from zoo.metrics.classes import classification
+from zoo.metrics.classes import class_records, classification, likeliest
 from zoo.metrics.intervals import RESAMPLES, Value, intervals
-from zoo.metrics.labels import multi_label
+from zoo.metrics.labels import label_records, multi_label
 from zoo.metrics.transcripts import transcripts
 
-__all__ = ["RESAMPLES", "Value", "classification", "intervals", "multi_label", "transcripts"]
+__all__ = [
+    "RESAMPLES",
+    "Value",
+    "class_records",
+    "classification",
+    "intervals",
+    "label_records",
+    "likeliest",
+    "multi_label",
+    "transcripts",
+]

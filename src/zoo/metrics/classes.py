@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -46,6 +46,31 @@ def classification(records: Sequence[Record], classes: Sequence[str]) -> Measure
         figures["reliability"] = partial(draw_reliability, **bins.table(), error=bins.error(np.ones(len(records))))
     tables = {"per class": _per_class(target, predicted, classes), "most confused pairs": _pairs(matrix, classes)}
     return Measures("accuracy", statistics, tables=tables, figures=figures)
+
+
+def class_records(
+    ids: Sequence[str], scores: Float[np.ndarray, "n num_classes"], targets: Sequence[int] | None
+) -> list[Record]:
+    """A record an item, the class of the highest score being predicted.
+
+    Args:
+        scores: Probabilities.
+        targets: Class indices; None when unknown.
+    """
+    known = [None] * len(ids) if targets is None else targets
+    return [
+        Record(id=each, prediction=int(score.argmax()), target=target, scores=score)
+        for each, score, target in zip(ids, scores, known, strict=True)
+    ]
+
+
+def likeliest(scores: Float[np.ndarray, " num_classes"], classes: Sequence[str], top_k: int) -> dict[str, Any]:
+    """The `top_k` likeliest classes as a user reads them: ``label``, ``probability``, then ``label_2`` and so on."""
+    said: dict[str, Any] = {}
+    for rank, index in enumerate(np.argsort(-scores, kind="stable")[:top_k].tolist(), start=1):
+        number = "" if rank == 1 else f"_{rank}"
+        said |= {f"label{number}": classes[index], f"probability{number}": float(scores[index])}
+    return said
 
 
 # ---------------------------------------------------------------- statistics

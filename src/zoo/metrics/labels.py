@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 import numpy as np
-from jaxtyping import Bool
+from jaxtyping import Bool, Float
 
 from zoo.contract import Measures, Record, Statistic, Table
 from zoo.metrics.classes import ClassCounts
@@ -34,6 +34,24 @@ def multi_label(records: Sequence[Record], classes: Sequence[str]) -> Measures:
     if len(scores) == len(records):
         statistics["average_precision_macro"] = _average_precision(target, np.stack(scores))
     return Measures("f1_micro", statistics, tables={"per label": _per_label(target, predicted, classes)})
+
+
+def label_records(
+    ids: Sequence[str],
+    scores: Float[np.ndarray, "n num_classes"],
+    targets: Sequence[Sequence[int]] | None,
+    threshold: float,
+) -> list[Record]:
+    """A record an item, all classes being predicted whose probability reaches the threshold.
+
+    Args:
+        targets: Class indices of each; None when unknown.
+    """
+    known = [None] * len(ids) if targets is None else targets
+    return [
+        Record(id=each, prediction=np.flatnonzero(score >= threshold).tolist(), target=target, scores=score)
+        for each, score, target in zip(ids, scores, known, strict=True)
+    ]
 
 
 def _indicators(labels: Sequence[Sequence[int]], num_classes: int) -> Bool[np.ndarray, "n num_classes"]:

@@ -38,8 +38,7 @@ def transcripts(records: Sequence[Record]) -> Measures:
     """Word and character error rate, with the shares of substitutions, deletions and insertions; whole ones right.
 
     Args:
-        records: In any order; `prediction` and `target` are normalised strings. `columns["seconds"]`, where all have
-            it, is how long each takes to say.
+        records: In any order; `prediction` and `target` are normalised strings.
     """
     records = sorted(records, key=lambda record: record.id)
     pairs = [(record.target, record.prediction) for record in records]

@@ -16,8 +16,8 @@ class SymbolEmbed(nn.Module):
         self.dim = dim  # rooms say their width, so that those of one model are held together
         self.table = nn.Embedding(num_symbols, dim)
 
-    def forward(self, symbols: Int[Tensor, " n"], cu_seqlens: Int[Tensor, " offsets"], max_len: int) -> Stream:
-        return Stream(self.table(symbols), Layout(cu_seqlens=cu_seqlens, max_len=max_len))
+    def forward(self, symbols: Int[Tensor, " n"], layout: Layout) -> Stream:
+        return Stream(self.table(symbols), layout)
 
 
 class MeanHead(nn.Module):

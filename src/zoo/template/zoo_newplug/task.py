@@ -13,7 +13,7 @@ from zoo.contract import Batch, Item, Measures, Record, Splits
 from zoo.core import Layout, Model, Output, Transformer
 from zoo.data.splits import split
 from zoo.errors import UserError
-from zoo.metrics import classification
+from zoo.metrics import class_records, classification, likeliest
 from zoo.specs import RunSpec
 
 from zoo_newplug.data import Sequences
@@ -55,15 +55,11 @@ class MostFrequent:
 
     def collate(self, samples: Sequence[Mapping[str, Any]], ids: Sequence[str]) -> Batch:
         lengths = [len(sample["symbols"]) for sample in samples]
-        layout = Layout.from_lengths(lengths)
-        inputs: dict[str, Any] = {
-            "symbols": torch.from_numpy(np.concatenate([sample["symbols"] for sample in samples])),
-            "cu_seqlens": layout.cu_seqlens,
-            "max_len": layout.max_len,
-        }
+        symbols = torch.from_numpy(np.concatenate([sample["symbols"] for sample in samples]))
+        inputs = {"symbols": symbols, "layout": Layout.from_lengths(lengths)}
         targets = [sample["target"] for sample in samples]
         known = None if None in targets else torch.tensor(targets)
-        return Batch(inputs, known, tuple(ids), num_tokens=(sum(lengths), sum(lengths)))
+        return Batch(inputs, known, tuple(ids), num_tokens=(sum(lengths), len(lengths) * max(lengths)))
 
     @staticmethod
     def build(spec: RunSpec) -> Model:
@@ -79,20 +75,12 @@ class MostFrequent:
         return cross_entropy(output.logits, batch.targets, reduction="sum", label_smoothing=smoothing), len(batch.ids)
 
     def decode(self, output: Output, batch: Batch) -> Sequence[Record]:
-        scores = output.logits.detach().softmax(-1).cpu().numpy()
-        targets = [None] * len(scores) if batch.targets is None else batch.targets.tolist()
-        return [
-            Record(id=each, prediction=int(score.argmax()), target=target, scores=score)
-            for each, score, target in zip(batch.ids, scores, targets, strict=True)
-        ]
+        targets = None if batch.targets is None else batch.targets.tolist()
+        return class_records(batch.ids, output.logits.detach().softmax(-1).cpu().numpy(), targets)
 
     def measure(self, records: Sequence[Record]) -> Measures:
         return classification(records, self.classes)
 
     def describe(self, record: Record, top_k: int) -> Mapping[str, Any]:
         assert record.scores is not None
-        said: dict[str, Any] = {}
-        for rank, index in enumerate(np.argsort(-record.scores)[:top_k].tolist(), start=1):
-            number = "" if rank == 1 else f"_{rank}"
-            said |= {f"label{number}": self.classes[index], f"probability{number}": float(record.scores[index])}
-        return said
+        return likeliest(record.scores, self.classes, top_k)

@@ -51,15 +51,11 @@ class SequenceTagging:
 
     def collate(self, samples: Sequence[Mapping[str, Any]], ids: Sequence[str]) -> Batch:
         lengths = [len(sample["symbols"]) for sample in samples]
-        layout = Layout.from_lengths(lengths)
-        inputs: dict[str, Any] = {
-            "symbols": torch.from_numpy(np.concatenate([sample["symbols"] for sample in samples])),
-            "cu_seqlens": layout.cu_seqlens,
-            "max_len": layout.max_len,
-        }
+        symbols = torch.from_numpy(np.concatenate([sample["symbols"] for sample in samples]))
+        inputs = {"symbols": symbols, "layout": Layout.from_lengths(lengths)}
         tags = [sample["tags"] for sample in samples]
         targets = None if any(each is None for each in tags) else torch.from_numpy(np.concatenate(tags))
-        return Batch(inputs, targets, tuple(ids), num_tokens=(sum(lengths), sum(lengths)))
+        return Batch(inputs, targets, tuple(ids), num_tokens=(sum(lengths), len(lengths) * max(lengths)))
 
     @staticmethod
     def build(spec: RunSpec) -> Model:
