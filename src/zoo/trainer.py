@@ -10,8 +10,8 @@ import json
 import math
 import signal
 import time
-from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -86,49 +86,67 @@ def train(
         Preempted: A signal asked to stop; the run can be resumed.
     """
     flags = {"steps": steps, "seed": seed, "device": device, "precision": precision}
-    said = {f"train.{key}": value for key, value in flags.items() if value is not None}
-    if isinstance(settings, Mapping):
-        settings = {**settings, **said}
-    else:
-        settings = [*settings, *(f"{key}={value}" for key, value in said.items())]
+    asked = {"recipe": recipe, "data": data, "task": task, "settings": _with_flags(settings, flags)}
     if resume:
-        run = _run_to_resume(out, name, recipe=recipe, data=data, task=task, settings=settings)
+        run = _run_to_resume(out, name, **asked)
         if run.status().get("state") == "done" and run.report() is not None:
             say("the run is finished already; this is its report", show=show_progress)
             return run
-        newest, _ = newest_checkpoint(run.checkpoints)
-        # What was learnt from the data, such as a tokenizer, is not learnt again.
-        splits = run.task_class.datasets(run.spec, newest and newest.metadata()["info"])
-        locked = run.lock()
+        splits, locked = _data_again(run), run.lock()
     else:
-        asked = registry.open_registry().resolve(name, recipe=recipe, data=data, task=task, settings=settings)
-        devices.pick(asked.spec.train.device)
-        # The data is looked at before a folder is made: a mistyped path leaves nothing behind.
-        splits = plugins.task_class(asked.spec.task).datasets(asked.spec)
-        _refuse_empty(splits, asked.spec.data.name)
-        spec = registry.settle(asked, splits.settings).spec
-        locked = new_run(out, spec.model_copy(update={"plugins": plugins.stamps(spec.task)}))
-    with locked as run, StopSignal() as stop:
-        run.set_status("running")
-        try:
-            state = fit(run, splits, stop, show_progress=show_progress)
-            stop.at_once = True  # nothing can be lost any more
-            notes = [*splits.notes, *_skipped_note(state.skipped)]
-            evaluator.examine(run, splits, "test", notes=notes).write(run.folder)
-        except (Preempted, KeyboardInterrupt) as stopped:
-            by = stopped.number if isinstance(stopped, Preempted) else stop.number or signal.SIGINT
-            newest, _ = newest_checkpoint(run.checkpoints)
-            preempted = Preempted(by, run.folder, newest.step if newest else None)
-            run.set_status("preempted", why=str(preempted))
-            raise preempted from None
-        except BaseException as error:
-            told = _too_large(run) if devices.is_out_of_memory(error) else error
-            run.set_status("failed", why=f"{type(told).__name__}: {told}")
-            if told is error:
-                raise
-            raise told from error
+        splits, locked = _begin(out, name, **asked)
+    with locked as run, StopSignal() as stop, _followed(run, stop):
+        state = fit(run, splits, stop, show_progress=show_progress)
+        stop.at_once = True  # nothing can be lost any more
+        notes = [*splits.notes, *_skipped_note(state.skipped)]
+        evaluator.examine(run, splits, "test", notes=notes).write(run.folder)
         run.set_status("done", step=state.step, best=state.best, skipped=state.skipped)
     return run
+
+
+def _with_flags(settings: Sequence[str] | Mapping[str, Any], flags: Mapping[str, Any]) -> Any:
+    """The settings with what is short for ``train.KEY`` among them."""
+    said = {f"train.{key}": value for key, value in flags.items() if value is not None}
+    if isinstance(settings, Mapping):
+        return {**settings, **said}
+    return [*settings, *(f"{key}={value}" for key, value in said.items())]
+
+
+def _begin(out: str | Path | None, name: str, **asked: Any) -> tuple[Splits, AbstractContextManager[Run]]:
+    """The data of a new run, and its folder, which is made when it is entered."""
+    resolved = registry.open_registry().resolve(name, **asked)
+    devices.pick(resolved.spec.train.device)
+    # The data is looked at before a folder is made: a mistyped path leaves nothing behind.
+    splits = plugins.task_class(resolved.spec.task).datasets(resolved.spec)
+    _refuse_empty(splits, resolved.spec.data.name)
+    spec = registry.settle(resolved, splits.settings).spec
+    return splits, new_run(out, spec.model_copy(update={"plugins": plugins.stamps(spec.task)}))
+
+
+def _data_again(run: Run) -> Splits:
+    """The data of a run that goes on. What was learnt from it, such as a tokenizer, is not learnt again."""
+    newest, _ = newest_checkpoint(run.checkpoints)
+    return run.task_class.datasets(run.spec, newest and newest.metadata()["info"])
+
+
+@contextmanager
+def _followed(run: Run, stop: StopSignal) -> Iterator[None]:
+    """The run's status says what becomes of it, if it does not come to its end."""
+    run.set_status("running")
+    try:
+        yield
+    except (Preempted, KeyboardInterrupt) as stopped:
+        by = stopped.number if isinstance(stopped, Preempted) else stop.number or signal.SIGINT
+        newest, _ = newest_checkpoint(run.checkpoints)
+        preempted = Preempted(by, run.folder, newest.step if newest else None)
+        run.set_status("preempted", why=str(preempted))
+        raise preempted from None
+    except BaseException as error:
+        told = _too_large(run) if devices.is_out_of_memory(error) else error
+        run.set_status("failed", why=f"{type(told).__name__}: {told}")
+        if told is error:
+            raise
+        raise told from error
 
 
 def _run_to_resume(out: str | Path | None, name: str, **asked: Any) -> Run:
