@@ -1,6 +1,8 @@
 """Sound files to samples: read with soundfile, mixed to one channel, resampled."""
 
 import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -25,42 +27,45 @@ class Heard(NamedTuple):
     num_channels: int
 
 
+@contextmanager
+def opened(path: Path) -> Iterator[soundfile.SoundFile]:
+    """A sound file, ready to be read.
+
+    Raises:
+        UserError: It is no sound file, holds nothing, less than its header promises, or what cannot be decoded.
+    """
+    require_file(path, SUFFIXES)
+    try:
+        with soundfile.SoundFile(str(path)) as file:
+            if file.frames == 0:
+                raise UserError(f"the recording '{path}' has no samples: its length is 0 s")
+            if file.format == "WAV" and (missing := _missing_share(path)) > 0:
+                raise UserError(
+                    f"the recording '{path}' is cut short: {missing:.0%} of what its header promises is missing"
+                )
+            yield file
+    except (soundfile.SoundFileError, RuntimeError, OSError) as error:
+        raise UserError(f"cannot read the recording '{path}': {_short(error)}") from error
+
+
 def look(path: Path) -> Heard:
     """What a file holds, without reading its samples.
 
     Raises:
-        UserError: It is no sound file, holds nothing, or less than its header promises.
+        UserError: As in `opened`.
     """
-    require_file(path, SUFFIXES)
-    try:
-        info = soundfile.info(str(path))
-    except (soundfile.SoundFileError, RuntimeError, OSError) as error:
-        raise UserError(f"cannot read the recording '{path}': {_short(error)}") from error
-    if info.frames == 0:
-        raise UserError(f"the recording '{path}' has no samples: its length is 0 s")
-    if (missing := _missing_share(path)) > 0:
-        raise UserError(f"the recording '{path}' is cut short: {missing:.0%} of what its header promises is missing")
-    return Heard(info.frames / info.samplerate, info.samplerate, info.channels)
+    with opened(path) as file:
+        return Heard(file.frames / file.samplerate, file.samplerate, file.channels)
 
 
-def read(path: Path, sample_rate_hz: int, *, start: float = 0.0, seconds: float | None = None) -> Samples:
-    """A recording, or a part of it, in one channel at a rate, from -1 to 1.
-
-    Args:
-        start, seconds: Of the part, in seconds; all that follows when `seconds` is None.
+def read(path: Path, sample_rate_hz: int) -> Samples:
+    """A recording in one channel at a rate, from -1 to 1.
 
     Raises:
-        UserError: As in `look`, or its samples cannot be decoded.
+        UserError: As in `opened`, or a sample is not finite.
     """
-    look(path)
-    try:
-        with soundfile.SoundFile(str(path)) as file:
-            rate = file.samplerate
-            file.seek(round(start * rate))
-            count = -1 if seconds is None else round(seconds * rate)
-            samples = file.read(count, dtype="float32", always_2d=True)
-    except (soundfile.SoundFileError, RuntimeError, OSError) as error:
-        raise UserError(f"cannot read the recording '{path}': {_short(error)}") from error
+    with opened(path) as file:
+        samples, rate = file.read(dtype="float32", always_2d=True), file.samplerate
     if not np.isfinite(samples).all():
         raise UserError(f"the recording '{path}' has samples that are not finite")
     return at_rate(samples.mean(1), rate, sample_rate_hz)
@@ -81,7 +86,7 @@ def _missing_share(path: Path) -> float:
     """The share of a WAV file's samples that its header promises and the file lacks; libsndfile reads what is there."""
     size = path.stat().st_size
     with path.open("rb") as file:
-        if file.read(4) != b"RIFF":
+        if file.read(4) != b"RIFF":  # RIFX and RF64 have their lengths elsewhere
             return 0.0
         file.seek(12)
         while len(header := file.read(8)) == 8:

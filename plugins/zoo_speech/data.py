@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from zoo.contract import Dataset, Item, Source
+from zoo.contract import Item, Source
 from zoo.data.folder import SPLIT_FOLDERS, hash_files, walk
 from zoo.data.places import require
 from zoo.data.seeding import seed_of
@@ -131,8 +131,8 @@ def _source(lists: Mapping[str, Path], data: DataSpec) -> Source:
 
 def _read_list(path: Path, split: str, data: DataSpec, notes: list[str]) -> dict[str, list[Entry]]:
     sheet = read_sheet(path)
-    file = pick_column(sheet, None, FILE_COLUMNS, "file_name")
-    text = pick_column(sheet, data.text_column, TEXT_COLUMNS, "data.text_column", taken=file)
+    file = pick_column(sheet, FILE_COLUMNS)
+    text = pick_column(sheet, TEXT_COLUMNS, asked=data.text_column, key="data.text_column", taken=file)
     notes.append(f"'{path.name}': files are of column '{file}', transcriptions of column '{text}'")
     group = next((name for name in sheet.columns if name.lower() in GROUP_COLUMNS), None)
     parts: dict[str, list[Entry]] = defaultdict(list)
@@ -237,8 +237,3 @@ def load_asterisk(data: DataSpec) -> Source:
         parts[part].append(Entry(name, folder / name, text))
     notes = [f"left out: {counted(left_out, 'recording')} of tones or silence"]
     return Source({split: Recordings(entries) for split, entries in parts.items()}, notes=notes)
-
-
-def as_dataset(paths: Sequence[Path], ids: Sequence[str]) -> Dataset:
-    """Recordings without transcriptions."""
-    return Recordings([Entry(name, path, None) for name, path in zip(ids, paths, strict=True)])

@@ -10,8 +10,6 @@ import unicodedata
 from collections.abc import Sequence
 from itertools import pairwise
 
-from zoo.errors import UserError
-
 BLANK = 0
 """The symbol that CTC emits where nothing new is said."""
 
@@ -46,14 +44,8 @@ class Alphabet:
         return len(self.characters) + 1
 
     def spell(self, text: str) -> list[int]:
-        """
-        Raises:
-            UserError: A character is none of the alphabet's.
-        """
-        if strangers := sorted(set(text) - set(self.symbols)):
-            listed = " ".join(repr(each) for each in strangers[:10])
-            raise UserError(f"the transcription has characters that the alphabet lacks: {listed}")
-        return [self.symbols[character] for character in text]
+        """The symbols of a text; characters that the alphabet lacks are left out, since no model can say them."""
+        return [self.symbols[character] for character in text if character in self.symbols]
 
     def write(self, symbols: Sequence[int]) -> str:
         return "".join(self.characters[symbol - 1] for symbol in symbols if symbol != BLANK)

@@ -5,6 +5,8 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from rapidfuzz.distance import Levenshtein
+
 from zoo.contract import Finding, Source
 from zoo.data import check as generic
 from zoo.errors import UserError, counted
@@ -105,17 +107,7 @@ def _mistyped(name: str, other: str) -> bool:
     """One or, in longer names, two letters apart; names with digits are told apart on purpose."""
     if len(name) < 4 or any(letter.isdigit() for letter in name + other):
         return False
-    return edit_distance(name.casefold(), other.casefold()) <= (1 if len(name) < 8 else 2)
-
-
-def edit_distance(one: str, other: str) -> int:
-    """Levenshtein's: insertions, deletions and substitutions."""
-    row = list(range(len(other) + 1))
-    for i, letter in enumerate(one, start=1):
-        before, row = row, [i]
-        for j, another in enumerate(other, start=1):
-            row.append(min(row[-1] + 1, before[j] + 1, before[j - 1] + (letter != another)))
-    return row[-1]
+    return Levenshtein.distance(name.casefold(), other.casefold()) <= (1 if len(name) < 8 else 2)
 
 
 def _long(entries: Sequence[Entry], embed: EmbedSpec) -> Iterator[Finding]:

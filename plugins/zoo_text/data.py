@@ -65,7 +65,7 @@ class Texts:
         return hashlib.blake2b(self.texts[index].strip().encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
 
 
-class Labelled(NamedTuple):
+class Example(NamedTuple):
     """A text as a table has it; `labels` are the names of its classes."""
 
     id: str
@@ -141,7 +141,7 @@ def load_tables(data: DataSpec, tables: Mapping[str, Path]) -> Source:
         )
     text, label = _columns(first, data)
     notes = [f"'{first.path.name}': texts are of column '{text}', labels of column '{label}'"]
-    parts: dict[str, list[Labelled]] = defaultdict(list)
+    parts: dict[str, list[Example]] = defaultdict(list)
     unlabelled: list[str] = []
     for split, sheet in sheets.items():
         if missing := [name for name in (text, label) if name not in sheet.columns]:
@@ -156,7 +156,7 @@ def load_tables(data: DataSpec, tables: Mapping[str, Path]) -> Source:
             if labels is None:
                 unlabelled.append(place)
                 continue
-            parts[part].append(Labelled(place, text_of(row.values.get(text), place), labels))
+            parts[part].append(Example(place, text_of(row.values.get(text), place), labels))
     if unlabelled:
         told = f"{counted(len(unlabelled), 'row')} without a label: {_some(unlabelled)}"
         if data.on_error == "stop":
@@ -168,10 +168,10 @@ def load_tables(data: DataSpec, tables: Mapping[str, Path]) -> Source:
 def _columns(sheet: Sheet, data: DataSpec) -> tuple[str, str]:
     """Of texts and of labels: the one that is told is found first, for the other may be the only one left."""
     if data.text_column is None and not any(column.lower() in TEXT_COLUMNS for column in sheet.columns):
-        label = pick_column(sheet, data.label_column, LABEL_COLUMNS, "data.label_column")
-        return pick_column(sheet, None, TEXT_COLUMNS, "data.text_column", taken=label), label
-    text = pick_column(sheet, data.text_column, TEXT_COLUMNS, "data.text_column", taken=data.label_column)
-    return text, pick_column(sheet, data.label_column, LABEL_COLUMNS, "data.label_column", taken=text)
+        label = pick_column(sheet, LABEL_COLUMNS, asked=data.label_column, key="data.label_column")
+        return pick_column(sheet, TEXT_COLUMNS, key="data.text_column", taken=label), label
+    text = pick_column(sheet, TEXT_COLUMNS, asked=data.text_column, key="data.text_column", taken=data.label_column)
+    return text, pick_column(sheet, LABEL_COLUMNS, asked=data.label_column, key="data.label_column", taken=text)
 
 
 def _split_of(value: Any, place: str) -> str:
@@ -204,7 +204,7 @@ def labels_of(value: Any, separator: str | None) -> Sequence[str] | None:
     return [name] if name else None
 
 
-def make_source(parts: Mapping[str, Sequence[Labelled]], *, several: bool, notes: Sequence[str] = ()) -> Source:
+def make_source(parts: Mapping[str, Sequence[Example]], *, several: bool, notes: Sequence[str] = ()) -> Source:
     """Texts with class indices; classes are sorted, as numbers where all are whole ones.
 
     Raises:
@@ -266,14 +266,14 @@ def load_hub(data: DataSpec) -> Source:
     inner = getattr(feature, "feature", feature)  # of a list, its elements
     of_class = getattr(inner, "int2str", str)
     several = inner is not feature or data.label_separator is not None
-    parts: dict[str, list[Labelled]] = {}
+    parts: dict[str, list[Example]] = {}
     for split, rows in loaded.items():
         if (part := SPLIT_FOLDERS.get(split.lower())) is None:
             continue
         found = (_hub_labels(row[label], of_class, data.label_separator) for row in rows)
         pairs = [(i, row[text], names) for i, (row, names) in enumerate(zip(rows, found, strict=True))]
         parts[part] = [
-            Labelled(f"{split}-{i}", text_of(each, data.name), names) for i, each, names in pairs if names is not None
+            Example(f"{split}-{i}", text_of(each, data.name), names) for i, each, names in pairs if names is not None
         ]
     return make_source(parts, several=several, notes=[f"texts are of column '{text}', labels of column '{label}'"])
 
@@ -299,7 +299,7 @@ def load_wordnet_definitions(data: DataSpec) -> Source:
     kinds = [lexicographer_file(synset) for synset, _ in pairs]
     largest = {kind for kind, _ in Counter(kinds).most_common(NUM_LARGEST)}
     rows = [
-        Labelled(synset, definition, [kind if kind in largest else "other"])
+        Example(synset, definition, [kind if kind in largest else "other"])
         for (synset, definition), kind in zip(pairs, kinds, strict=True)
     ]
     return make_source({"train": rows}, several=False)
@@ -322,7 +322,7 @@ def load_movie_reviews(data: DataSpec) -> Source:
         raise UserError(f"'{path}' is damaged or another version\nfetch the dataset again")
     rows = [line.split("\t", 2) for line in content.decode().split("\n") if line]
     labelled = [
-        Labelled(f"review-{number}", text, ["positive" if float(rating) > 0 else "negative"])
+        Example(f"review-{number}", text, ["positive" if float(rating) > 0 else "negative"])
         for number, rating, text in rows
     ]
     return make_source({"train": labelled}, several=False)

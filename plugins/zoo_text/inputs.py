@@ -63,7 +63,7 @@ def _read_rows(path: Path, data: DataSpec) -> Texts:
     column = data.text_column
     if column is None or column not in sheet.columns:
         alone = len(sheet.columns) == 1
-        column = sheet.columns[0] if alone else pick_column(sheet, None, TEXT_COLUMNS, "data.text_column")
+        column = sheet.columns[0] if alone else pick_column(sheet, TEXT_COLUMNS)
     places = [f"{path}:{row.line}" for row in sheet.rows]
     return Texts(
         places,

@@ -73,14 +73,14 @@ def test_a_missing_file_is_refused(tmp_path: Path) -> None:
 
 def test_columns_are_recognised(tmp_path: Path) -> None:
     sheet = read_sheet(written(tmp_path, "a.csv", "id,Review,Stars\n1,good,5\n"))
-    assert pick_column(sheet, None, ("text", "review"), "data.text_column") == "Review"
-    assert pick_column(sheet, "Stars", ("label",), "data.label_column") == "Stars"
+    assert pick_column(sheet, ("text", "review")) == "Review"
+    assert pick_column(sheet, ("label",), asked="Stars") == "Stars"
     with pytest.raises(UserError, match=r"none of its columns is called label.*\n.*'id', 'Review', 'Stars'\n.*--set"):
-        pick_column(sheet, None, ("label",), "data.label_column", taken="Review")
+        pick_column(sheet, ("label",), key="data.label_column", taken="Review")
     with pytest.raises(UserError, match="no column 'Star'; did you mean 'Stars'"):
-        pick_column(sheet, "Star", ("label",), "data.label_column")
+        pick_column(sheet, ("label",), asked="Star")
 
 
 def test_the_only_column_left_is_it(tmp_path: Path) -> None:
     sheet = read_sheet(written(tmp_path, "a.csv", "tweet,label\nhi,x\n"))
-    assert pick_column(sheet, None, ("text",), "data.text_column", taken="label") == "tweet"
+    assert pick_column(sheet, ("text",), taken="label") == "tweet"

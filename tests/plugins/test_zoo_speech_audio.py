@@ -46,13 +46,6 @@ def test_resampling_keeps_out_what_the_rate_cannot_hold() -> None:
     assert np.abs(load(high, 8000)[500:-500]).max() < 0.01
 
 
-def test_a_part_is_read(tmp_path: Path) -> None:
-    soundfile.write(tmp_path / "a.wav", np.linspace(0, 0.5, 8000), 8000)
-    np.testing.assert_allclose(
-        read(tmp_path / "a.wav", 8000, start=0.5, seconds=0.25), np.linspace(0, 0.5, 8000)[4000:6000], atol=1e-3
-    )
-
-
 def test_parts_are_heard_one_after_another(tmp_path: Path) -> None:
     for i, seconds in enumerate((0.5, 0.25)):
         soundfile.write(tmp_path / f"{i}.wav", sine(seconds, 8000), 8000)

@@ -96,7 +96,10 @@ def test_labels_that_differ_by_case_are_told(tmp_path: Path) -> None:
     ("content", "message"),
     [
         ("text\nhello\n", "has a single column, 'text'\nclassification needs a column of texts and one of labels"),
-        ("I liked it,good\nI did not,bad\n", "none of its columns is called .*\n.*'I liked it', 'good'\n.*add a first"),
+        (
+            "I liked it,good\nI did not,bad\n",
+            "none of its columns is called .*\n.*'I liked it', 'good'\n.*the first line must",
+        ),
         ("text,other,more\na,b,c\n", "none of its columns is called label"),
     ],
 )

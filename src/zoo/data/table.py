@@ -50,12 +50,14 @@ def read_sheet(path: Path) -> Sheet:
     return sheet
 
 
-def pick_column(sheet: Sheet, asked: str | None, known: Sequence[str], key: str, *, taken: str | None = None) -> str:
+def pick_column(
+    sheet: Sheet, known: Sequence[str], *, asked: str | None = None, key: str | None = None, taken: str | None = None
+) -> str:
     """The column of a meaning: as asked, else one with a known name in any case, else the only one left.
 
     Args:
         known: Names that are recognised, the best first.
-        key: The setting that names it, such as ``data.text_column``.
+        key: The setting that names it, such as ``data.text_column``, where there is one.
         taken: A column that has another meaning already.
 
     Raises:
@@ -66,7 +68,7 @@ def pick_column(sheet: Sheet, asked: str | None, known: Sequence[str], key: str,
         if asked not in sheet.columns:
             raise UserError(
                 f"'{sheet.path}' has no column '{asked}'{did_you_mean(asked, sheet.columns)}\n"
-                f"its columns are: {_named(sheet.columns)}; name one with --set {key}=NAME"
+                f"its columns are: {_named(sheet.columns)}"
             )
         return asked
     lowered = {column.strip().lower(): column for column in reversed(free)}
@@ -78,7 +80,8 @@ def pick_column(sheet: Sheet, asked: str | None, known: Sequence[str], key: str,
     raise UserError(
         f"'{sheet.path}': none of its columns is called {', '.join(known[:6])} or the like\n"
         f"its columns, from line 1, are: {_named(sheet.columns)}\n"
-        f"name one with --set {key}=NAME, or add a first line with the columns' names, such as text,label"
+        + (f"name one with --set {key}=NAME, or rename it" if key else "rename the one that is meant")
+        + "; the first line must hold the columns' names"
     )
 
 
