@@ -1,17 +1,18 @@
 """Where texts come from: tables, folders of text files, Hugging Face `datasets`, WordNet, film reviews."""
 
 import hashlib
+import re
 from bisect import bisect_right
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from zoo.contract import Dataset, Item, Source
-from zoo.data.folder import SPLIT_FOLDERS, Files, read_class_folders, require_file, walk
+from zoo.data.folder import SPLIT_FOLDERS, Files, by_split, read_class_folders, require_file, split_named, walk
 from zoo.data.places import package_file, require
-from zoo.data.table import SUFFIXES, Sheet, pick_column, read_sheet, read_text
-from zoo.errors import UserError, counted
+from zoo.data.table import SUFFIXES, Sheet, find_column, pick_column, read_sheet, read_text
+from zoo.errors import UserError
 from zoo.files import user_path
 from zoo.specs import DataSpec
 
@@ -20,7 +21,6 @@ HUB = "hf:"
 PLACES = "the path of a .csv, .tsv or .jsonl file, or of a folder of them or of class folders"
 TEXT_COLUMNS = ("text", "sentence", "content", "review", "body", "document", "message", "description", "title")
 LABEL_COLUMNS = ("label", "labels", "class", "category", "target", "sentiment", "tag", "tags", "topic", "intent", "y")
-SPLIT_COLUMNS = ("split",)
 LISTED = 10
 
 # WordNet 3.0's lexicographer files of nouns, each with the offset of its first synset.
@@ -93,41 +93,36 @@ def load_place(data: DataSpec) -> Source:
 
 def split_tables(folder: Path) -> dict[str, Path]:
     """The tables of a folder that are named for a split, such as ``train.csv`` and ``test.csv``."""
-    found: dict[str, Path] = {}
-    for path in sorted(folder.iterdir()) if folder.is_dir() else ():
-        split = SPLIT_FOLDERS.get(path.stem.lower())
-        if split is not None and path.suffix.lower() in SUFFIXES:
-            if split in found:
-                raise UserError(f"'{folder}' has both '{found[split].name}' and '{path.name}'; keep one of them")
-            found[split] = path
-    if found and "train" not in found and len(found) > 1:
-        raise UserError(f"'{folder}' has {' and '.join(sorted(found))}, but no table called train; add it")
-    return found
+    files = sorted(folder.iterdir()) if folder.is_dir() else []
+    return by_split(folder, [path for path in files if path.is_file() and path.suffix.lower() in SUFFIXES])
 
 
 def load_class_folders(data: DataSpec) -> Source:
     """A folder of class folders; each file is a text."""
     source = read_class_folders(user_path(data.name), TEXT_SUFFIXES)
-    return Source({name: _read(part) for name, part in source.splits.items()}, source.info, source.notes)
+    parts: dict[str, list[Example]] = {}
+    problems: dict[str, str] = {}
+    for split, part in source.splits.items():
+        assert isinstance(part, Files)
+        parts[split] = []
+        for name, path, target in zip(part.ids, part.paths, part.targets, strict=True):
+            try:
+                text = read_file(path)
+            except UserError as error:
+                problems[name] = str(error)
+                continue
+            parts[split].append(Example(name, text, [source.info["classes"][target]]))
+    return make_source(parts, several=False, notes=source.notes, problems=problems)
 
 
-def _read(part: Dataset) -> Texts:
-    assert isinstance(part, Files)
-    return read_files(part.paths, part.ids, part.targets)
+def read_file(path: Path) -> str:
+    """A file as one text.
 
-
-def read_files(paths: Sequence[Path], ids: Sequence[str], targets: Sequence[Any]) -> Texts:
-    """Files as texts; one that cannot be read says why when it is asked for."""
-    texts: list[str] = []
-    problems: dict[int, str] = {}
-    for index, path in enumerate(paths):
-        try:
-            require_file(path, TEXT_SUFFIXES)
-            texts.append(read_text(path))
-        except UserError as error:
-            texts.append(f"unreadable: {path}")
-            problems[index] = str(error)
-    return Texts(ids, texts, targets, problems)
+    Raises:
+        UserError: It is missing, empty, or no text in UTF-8.
+    """
+    require_file(path, TEXT_SUFFIXES)
+    return read_text(path)
 
 
 def load_tables(data: DataSpec, tables: Mapping[str, Path]) -> Source:
@@ -140,71 +135,98 @@ def load_tables(data: DataSpec, tables: Mapping[str, Path]) -> Source:
             "classification needs a column of texts and one of labels"
         )
     text, label = _columns(first, data)
-    notes = [f"'{first.path.name}': texts are of column '{text}', labels of column '{label}'"]
-    parts: dict[str, list[Example]] = defaultdict(list)
-    unlabelled: list[str] = []
+    collected = Collected(data.label_separator)
     for split, sheet in sheets.items():
         if missing := [name for name in (text, label) if name not in sheet.columns]:
             raise UserError(f"'{sheet.path}' has no column '{missing[0]}', which '{first.path.name}' has\nadd it")
-        column = (
-            next((name for name in sheet.columns if name.lower() in SPLIT_COLUMNS), None) if len(sheets) == 1 else None
-        )
+        column = find_column(sheet, ("split",)) if len(sheets) == 1 else None
         for row in sheet.rows:
             place = f"{sheet.path.name}:{row.line}"
-            part = split if column is None else _split_of(row.values.get(column), place)
-            labels = labels_of(row.values.get(label), data.label_separator)
-            if labels is None:
-                unlabelled.append(place)
-                continue
-            parts[part].append(Example(place, text_of(row.values.get(text), place), labels))
-    if unlabelled:
-        told = f"{counted(len(unlabelled), 'row')} without a label: {_some(unlabelled)}"
-        if data.on_error == "stop":
-            raise UserError(f"{told}\nlabel or remove them, or pass --set data.on_error=skip to go on without them")
-        notes.append(f"left out: {told}")
-    return make_source(parts, several=_several(sheets, label, data), notes=notes)
+            part = split if column is None else split_named(row.values.get(column), place)
+            collected.add(part, place, row.values.get(text), row.values.get(label))
+    note = f"'{first.path.name}': texts are of column '{text}', labels of column '{label}'"
+    return collected.source([note])
 
 
 def _columns(sheet: Sheet, data: DataSpec) -> tuple[str, str]:
     """Of texts and of labels: the one that is told is found first, for the other may be the only one left."""
-    if data.text_column is None and not any(column.lower() in TEXT_COLUMNS for column in sheet.columns):
+    if data.text_column is None and find_column(sheet, TEXT_COLUMNS) is None:
         label = pick_column(sheet, LABEL_COLUMNS, asked=data.label_column, key="data.label_column")
         return pick_column(sheet, TEXT_COLUMNS, key="data.text_column", taken=label), label
     text = pick_column(sheet, TEXT_COLUMNS, asked=data.text_column, key="data.text_column", taken=data.label_column)
-    return text, pick_column(sheet, LABEL_COLUMNS, asked=data.label_column, key="data.label_column", taken=text)
+    label = pick_column(sheet, LABEL_COLUMNS, asked=data.label_column, key="data.label_column", taken=text)
+    if text == label:
+        raise UserError(f"'{text}' cannot be both the texts and the labels\nname another with --set data.label_column")
+    return text, label
 
 
-def _split_of(value: Any, place: str) -> str:
-    split = SPLIT_FOLDERS.get(str(value).strip().lower())
-    if split is None:
-        raise UserError(f"{place}: the split '{value}' is none of {', '.join(SPLIT_FOLDERS)}\nrename it")
-    return split
+class Collected:
+    """Rows of texts and labels as they come, and what is wrong with some of them.
+
+    Args:
+        separator: Between the labels of a cell that holds several; a list of labels needs none.
+    """
+
+    def __init__(self, separator: str | None) -> None:
+        self.separator, self.several = separator, separator is not None
+        self.parts: dict[str, list[Example]] = defaultdict(list)
+        self.problems: dict[str, str] = {}
+
+    def add(self, split: str, place: str, text: Any, label: Any) -> None:
+        self.several = self.several or isinstance(label, list)
+        try:
+            self.parts[split].append(Example(place, text_of(text), labels_of(label, self.separator)))
+        except UserError as error:
+            self.problems[place] = str(error)
+
+    def source(self, notes: Sequence[str]) -> Source:
+        return make_source(self.parts, several=self.several, notes=notes, problems=self.problems)
 
 
-def _several(sheets: Mapping[str, Sheet], label: str, data: DataSpec) -> bool:
-    lists = any(isinstance(row.values.get(label), list) for sheet in sheets.values() for row in sheet.rows)
-    return lists or data.label_separator is not None
+def text_of(value: Any) -> str:
+    """
+    Raises:
+        UserError: It is no text, or an empty one.
+    """
+    if value is not None and not isinstance(value, str):
+        raise UserError(f"the text is no string, but {type(value).__name__}")
+    text = value or ""
+    if not text.strip():
+        raise UserError("the text is empty")
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise UserError("the text is no Unicode: it holds half a character, or bytes that are no UTF-8") from error
+    return text
 
 
-def text_of(value: Any, place: str) -> str:
-    if value is None:
-        return ""
-    if not isinstance(value, str):
-        raise UserError(f"{place}: the text is {type(value).__name__}, not a string\nname another column of texts")
-    return value
+def labels_of(value: Any, separator: str | None) -> Sequence[str]:
+    """The names of a cell's classes: of several there may be none, else it is one.
 
-
-def labels_of(value: Any, separator: str | None) -> Sequence[str] | None:
-    """The names of a cell's classes; None where it has none. Of several labels there may be none at all."""
+    Raises:
+        UserError: There is no label, or one that is no name.
+    """
     if isinstance(value, list):
-        return [str(each).strip() for each in value]
-    if separator is not None and value is not None:
-        return [each.strip() for each in str(value).split(separator) if each.strip()]
-    name = "" if value is None else str(value).strip()
-    return [name] if name else None
+        cells: Sequence[Any] = value
+    elif separator is not None:
+        cells = [] if value is None else str(value).split(separator)
+    else:
+        cells = [value]
+    if any(isinstance(cell, list | dict) for cell in cells):
+        raise UserError("a label is no name, but a list or an object")
+    names = [name for cell in cells if cell is not None and (name := str(cell).strip())]
+    if not names and separator is None and not isinstance(value, list):
+        raise UserError("it has no label")
+    return names
 
 
-def make_source(parts: Mapping[str, Sequence[Example]], *, several: bool, notes: Sequence[str] = ()) -> Source:
+def make_source(
+    parts: Mapping[str, Sequence[Example]],
+    *,
+    several: bool,
+    notes: Sequence[str] = (),
+    problems: Mapping[str, str] | None = None,
+) -> Source:
     """Texts with class indices; classes are sorted, as numbers where all are whole ones.
 
     Raises:
@@ -212,8 +234,9 @@ def make_source(parts: Mapping[str, Sequence[Example]], *, several: bool, notes:
     """
     names = Counter(name for rows in parts.values() for row in rows for name in row.labels)
     if not names:
-        raise UserError("no text has a label\nlabel some")
-    numeric = all(name.lstrip("-").isdecimal() for name in names)
+        why = next(iter((problems or {}).values()), "no text has a label")
+        raise UserError(f"there is no text with a label: {why}\nlabel some")
+    numeric = all(re.fullmatch(r"-?\d+", name) for name in names)
     classes = sorted(names, key=int) if numeric else sorted(names)
     index = {name: i for i, name in enumerate(classes)}
     splits: dict[str, Dataset] = {}
@@ -222,7 +245,7 @@ def make_source(parts: Mapping[str, Sequence[Example]], *, several: bool, notes:
         single = targets if several else [target[0] for target in targets]
         splits[split] = Texts([row.id for row in rows], [row.text for row in rows], single)
     info = {"classes": classes, "multi_label": several}
-    return Source(splits, info, [*notes, *_alike(names)])
+    return Source(splits, info, [*notes, *_alike(names)], problems or {})
 
 
 def _alike(names: Mapping[str, int]) -> list[str]:
@@ -232,10 +255,6 @@ def _alike(names: Mapping[str, int]) -> list[str]:
         by_letters[name.casefold()].append(name)
     groups = [", ".join(f"'{name}' ({names[name]})" for name in same) for same in by_letters.values() if len(same) > 1]
     return [f"labels that differ by case only are different classes: {'; '.join(groups[:LISTED])}"] if groups else []
-
-
-def _some(names: Sequence[str]) -> str:
-    return ", ".join(names[:LISTED]) + (f" and {len(names) - LISTED} more" if len(names) > LISTED else "")
 
 
 # ---------------------------------------------------------------- Hugging Face datasets
@@ -260,30 +279,26 @@ def load_hub(data: DataSpec) -> Source:
     except Exception as error:  # whatever a hub, a network or a file leads the library to
         raise UserError(f"cannot load '{data.name}': {error}\ncheck the name, the revision and the network") from error
     first = next(iter(loaded.values()))
-    sheet = Sheet(Path(data.name), first.column_names, ())
-    text, label = _columns(sheet, data)
+    text, label = _columns(Sheet(Path(data.name), first.column_names, ()), data)
     feature = first.features[label]
-    inner = getattr(feature, "feature", feature)  # of a list, its elements
-    of_class = getattr(inner, "int2str", str)
-    several = inner is not feature or data.label_separator is not None
-    parts: dict[str, list[Example]] = {}
-    for split, rows in loaded.items():
-        if (part := SPLIT_FOLDERS.get(split.lower())) is None:
-            continue
-        found = (_hub_labels(row[label], of_class, data.label_separator) for row in rows)
-        pairs = [(i, row[text], names) for i, (row, names) in enumerate(zip(rows, found, strict=True))]
-        parts[part] = [
-            Example(f"{split}-{i}", text_of(each, data.name), names) for i, each, names in pairs if names is not None
-        ]
-    return make_source(parts, several=several, notes=[f"texts are of column '{text}', labels of column '{label}'"])
+    name_of = getattr(getattr(feature, "feature", feature), "int2str", str)  # of a list, that of its elements
+    collected = Collected(data.label_separator)
+    unused = [split for split in loaded if split.lower() not in SPLIT_FOLDERS]
+    for split in loaded.keys() - unused:
+        for i, row in enumerate(loaded[split]):
+            collected.add(SPLIT_FOLDERS[split.lower()], f"{split}-{i}", row[text], _hub_label(row[label], name_of))
+    notes = [f"texts are of column '{text}', labels of column '{label}'"]
+    notes += [f"splits of other names are left out: {', '.join(unused)}"] * bool(unused)
+    return collected.source(notes)
 
 
-def _hub_labels(value: Any, of_class: Any, separator: str | None) -> Sequence[str] | None:
+def _hub_label(value: Any, name_of: Callable[[Any], str]) -> Any:
+    """Class indices by their names; the Hub's test splits may have -1 for what is kept secret."""
     if isinstance(value, list):
-        return [of_class(each) for each in value]
+        return [_hub_label(each, name_of) for each in value]
     if isinstance(value, int) and not isinstance(value, bool):
-        return None if value < 0 else [of_class(value)]  # the Hub's test splits may have -1 for what is kept secret
-    return labels_of(value, separator)
+        return None if value < 0 and name_of is not str else name_of(value)
+    return value
 
 
 # ---------------------------------------------------------------- datasets by name

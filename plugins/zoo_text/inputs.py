@@ -2,13 +2,14 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from zoo.data.folder import walk
 from zoo.data.table import SUFFIXES, pick_column, read_sheet
 from zoo.errors import UserError
 from zoo.files import user_path
 from zoo.specs import DataSpec
-from zoo_text.data import TEXT_COLUMNS, TEXT_SUFFIXES, Texts, read_files, text_of
+from zoo_text.data import TEXT_COLUMNS, TEXT_SUFFIXES, Texts, read_file, text_of
 
 
 def read_inputs(sources: Sequence[str], data: DataSpec) -> Texts:
@@ -22,7 +23,42 @@ def read_inputs(sources: Sequence[str], data: DataSpec) -> Texts:
     """
     if not sources:
         raise UserError("nothing to read\ngive texts, files or folders")
-    parts = [_read(source, data) for source in sources]
+    return _joined([_read(source, data) for source in sources])
+
+
+def _read(source: str, data: DataSpec) -> Texts:
+    path = _path(source)
+    if path is None:
+        return _texts([source], [source])
+    if path.is_dir():
+        inside = sorted(walk(path, (*TEXT_SUFFIXES, *SUFFIXES)))
+        return _joined([_read_place(each, str(each), data) for each in inside or [path]])
+    return _read_place(path, source, data)
+
+
+def _read_place(path: Path, name: str, data: DataSpec) -> Texts:
+    """A table row by row, or a file as one text. What cannot be read is told when it is asked for."""
+    try:
+        if path.suffix.lower() in SUFFIXES:
+            return _read_rows(path, data)
+        return _texts([name], [read_file(path)])
+    except UserError as error:
+        return Texts([name], [""], [None], {0: str(error)})
+
+
+def _texts(ids: Sequence[str], values: Sequence[Any]) -> Texts:
+    texts: list[str] = []
+    problems: dict[int, str] = {}
+    for index, value in enumerate(values):
+        try:
+            texts.append(text_of(value))
+        except UserError as error:
+            texts.append("")
+            problems[index] = str(error)
+    return Texts(ids, texts, [None] * len(texts), problems)
+
+
+def _joined(parts: Sequence[Texts]) -> Texts:
     offsets = [sum(len(part) for part in parts[:i]) for i in range(len(parts))]
     return Texts(
         [each for part in parts for each in part.ids],
@@ -30,21 +66,6 @@ def read_inputs(sources: Sequence[str], data: DataSpec) -> Texts:
         [None for part in parts for _ in part.texts],
         {offset + i: why for offset, part in zip(offsets, parts, strict=True) for i, why in part.problems.items()},
     )
-
-
-def _read(source: str, data: DataSpec) -> Texts:
-    path = _path(source)
-    if path is None:
-        return Texts([source], [source], [None])
-    if path.is_dir():
-        files = sorted(walk(path, TEXT_SUFFIXES)) or [path]
-        return read_files(files, [str(each) for each in files], [None] * len(files))
-    if path.suffix.lower() in SUFFIXES:
-        try:
-            return _read_rows(path, data)
-        except UserError as error:
-            return Texts([source], [""], [None], {0: str(error)})
-    return read_files([path], [source], [None])
 
 
 def _path(source: str) -> Path | None:
@@ -64,9 +85,4 @@ def _read_rows(path: Path, data: DataSpec) -> Texts:
     if column is None or column not in sheet.columns:
         alone = len(sheet.columns) == 1
         column = sheet.columns[0] if alone else pick_column(sheet, TEXT_COLUMNS)
-    places = [f"{path}:{row.line}" for row in sheet.rows]
-    return Texts(
-        places,
-        [text_of(row.values.get(column), place) for row, place in zip(sheet.rows, places, strict=True)],
-        [None] * len(places),
-    )
+    return _texts([f"{path}:{row.line}" for row in sheet.rows], [row.values.get(column) for row in sheet.rows])

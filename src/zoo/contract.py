@@ -71,12 +71,15 @@ class Source:
     Args:
         splits: ``train`` and perhaps ``validation`` and ``test``, as the source has them.
         info: As in `Splits`, such as the class names.
-        notes: What the reader should know, such as what was left out.
+        notes: What the reader should know.
+        problems: What cannot be an item, by its id or place, and why, as far as that is known without reading items.
+            `zoo.data.splits.split` stops at it or leaves it out, as `data.on_error` says.
     """
 
     splits: Mapping[str, Dataset]
     info: Mapping[str, Any] = field(default_factory=dict[str, Any])
     notes: Sequence[str] = ()
+    problems: Mapping[str, str] = field(default_factory=dict[str, str])
 
 
 @dataclass(frozen=True, slots=True)

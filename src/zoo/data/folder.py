@@ -6,7 +6,7 @@ Files are known by their content, hashed once and remembered in the cache folder
 import hashlib
 import os
 import sqlite3
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from itertools import islice
@@ -69,7 +69,7 @@ def read_class_folders(root: Path, suffixes: Collection[str]) -> Source:
         raise UserError(f"{what}; give the path of a folder of class folders, root/class/*")
     folders = split_folders(root)
     listing = {name: class_files(folder, suffixes) for name, folder in folders.items()}
-    unused = [] if root in folders.values() else [each for each in _subfolders(root) if each not in folders.values()]
+    unused = [] if root in folders.values() else [each for each in subfolders(root) if each not in folders.values()]
     classes = sorted(listing.get("train") or set().union(*listing.values()))
     splits = {}
     for name, files in listing.items():
@@ -96,21 +96,42 @@ def split_folders(root: Path) -> dict[str, Path]:
     Raises:
         UserError: Two folders are one split.
     """
-    folders = _subfolders(root)
+    folders = subfolders(root)
     named = [folder for folder in folders if folder.name.lower() in SPLIT_FOLDERS]
     if len(named) < len(folders):
-        named = [folder for folder in named if _subfolders(folder)]
+        named = [folder for folder in named if subfolders(folder)]
         if "train" not in [folder.name.lower() for folder in named]:
             return {"train": root}
+    return by_split(root, named) or {"train": root}
+
+
+def by_split(root: Path, paths: Iterable[Path]) -> dict[str, Path]:
+    """Those of these folders or files that are named for a split, in any case, by that split.
+
+    Raises:
+        UserError: Two are for one split.
+    """
     splits: dict[str, Path] = {}
-    for folder in named:
-        other = splits.setdefault(SPLIT_FOLDERS[folder.name.lower()], folder)
-        if other != folder:
-            raise UserError(f"'{root}' has both '{other.name}' and '{folder.name}' for one split; make them one folder")
-    return splits or {"train": root}
+    for path in paths:
+        split = SPLIT_FOLDERS.get((path.name if path.is_dir() else path.stem).lower())
+        if split is not None and splits.setdefault(split, path) != path:
+            raise UserError(f"'{root}' has both '{splits[split].name}' and '{path.name}' for one split; make them one")
+    return splits
 
 
-def _subfolders(folder: Path) -> list[Path]:
+def split_named(name: Any, place: str) -> str:
+    """The split that a cell names, in any case.
+
+    Raises:
+        UserError: It names none.
+    """
+    split = SPLIT_FOLDERS.get(str(name).strip().lower())
+    if split is None:
+        raise UserError(f"{place}: the split '{name}' is none of {', '.join(SPLIT_FOLDERS)}\nrename it")
+    return split
+
+
+def subfolders(folder: Path) -> list[Path]:
     """Sorted; hidden ones are passed over."""
     try:
         return [child for child in sorted(folder.iterdir()) if child.is_dir() and not child.name.startswith(".")]
@@ -128,7 +149,7 @@ def class_files(folder: Path, suffixes: Collection[str]) -> dict[str, list[Path]
     Raises:
         UserError: There is no class folder, or one without files.
     """
-    classes = {child.name: sorted(walk(child, suffixes)) for child in _subfolders(folder)}
+    classes = {child.name: sorted(walk(child, suffixes)) for child in subfolders(folder)}
     kinds = " ".join(suffixes)
     if not classes:
         loose = sum(1 for _ in walk(folder, suffixes))

@@ -68,12 +68,13 @@ def split(source: Source, data: DataSpec) -> tuple[Subset, Subset, Subset, list[
     A source without a train split, as one only to be evaluated on may be, gives empty splits where it has none.
 
     Raises:
-        UserError: Too few different items for three splits.
+        UserError: Too few different items for three splits; or something cannot be an item, and that stops.
     """
+    left_out = _problems(source, data)
     given = source.splits
     prints = {name: fingerprints(dataset) for name, dataset in given.items()}
     members: dict[str, list[int]] = {name: list(range(len(dataset))) for name, dataset in given.items()}
-    notes = list(source.notes)
+    notes = [*source.notes, *left_out]
     taken_from: dict[str, str] = {name: name for name in given}
     if "train" in given:
         fractions = {"test": data.test_fraction, "validation": data.validation_fraction}
@@ -102,6 +103,23 @@ def split(source: Source, data: DataSpec) -> tuple[Subset, Subset, Subset, list[
             )
         notes += _vanished(given["train"], train, source.info)
     return train, validation, test, notes
+
+
+def _problems(source: Source, data: DataSpec) -> list[str]:
+    """What is left out, as a note."""
+    if not source.problems:
+        return []
+    pairs = list(source.problems.items())
+    if data.on_error == "stop":
+        listed = "".join(f"\n  {name}: {why}" for name, why in pairs[:LISTED])
+        more = f"\n  and {len(pairs) - LISTED} more ('zoo data check' names all)" if len(pairs) > LISTED else ""
+        raise UserError(
+            f"{counted(len(pairs), 'item')} of '{data.name}' cannot be used:{listed}{more}\n"
+            "mend or remove them, or pass --set data.on_error=skip to go on without them"
+        )
+    listed = "; ".join(f"{name} ({why})" for name, why in pairs[:LISTED])
+    more = f"; {len(pairs) - LISTED} more" if len(pairs) > LISTED else ""
+    return [f"left out: {counted(len(pairs), 'item')} that cannot be used: {listed}{more}"]
 
 
 def fingerprints(dataset: Dataset) -> list[str]:

@@ -40,10 +40,10 @@ def read_sheet(path: Path) -> Sheet:
     Raises:
         UserError: It is missing, empty, no UTF-8, has a NUL byte, no header, or lines that do not fit it.
     """
-    text = read_text(path)
     kind = path.suffix.lower()
     if kind not in SUFFIXES:
         raise UserError(f"'{path}' is no table: known are {' '.join(SUFFIXES)}\nconvert it, or rename it")
+    text = read_text(path)
     sheet = _json_lines(path, text) if kind in (".jsonl", ".ndjson") else _separated(path, text, tabs=kind == ".tsv")
     if not sheet.rows:
         raise UserError(f"'{path}' has a header, but no rows\nadd some")
@@ -68,7 +68,7 @@ def pick_column(
         if asked not in sheet.columns:
             raise UserError(
                 f"'{sheet.path}' has no column '{asked}'{did_you_mean(asked, sheet.columns)}\n"
-                f"its columns are: {_named(sheet.columns)}"
+                f"its columns are: {_named(sheet.columns)}" + (f"; name one with --set {key}=NAME" if key else "")
             )
         return asked
     lowered = {column.strip().lower(): column for column in reversed(free)}
@@ -83,6 +83,11 @@ def pick_column(
         + (f"name one with --set {key}=NAME, or rename it" if key else "rename the one that is meant")
         + "; the first line must hold the columns' names"
     )
+
+
+def find_column(sheet: Sheet, known: Sequence[str]) -> str | None:
+    """The column with a known name, in any case, where there is one."""
+    return next((column for column in sheet.columns if column.strip().lower() in known), None)
 
 
 def _named(columns: Sequence[str]) -> str:
@@ -140,7 +145,6 @@ def _separated(path: Path, text: str, *, tabs: bool) -> Sheet:
     finally:
         csv.field_size_limit(before)
     columns = [name.strip() for name in lines[0][1]]
-    _refuse_odd_header(path, columns)
     wrong = [(line, len(fields)) for line, fields in lines[1:] if len(fields) != len(columns)]
     if wrong:
         line, number = wrong[0]
@@ -149,7 +153,10 @@ def _separated(path: Path, text: str, *, tabs: bool) -> Sheet:
             f"'{path}' has {counted(len(columns), 'column')}, but line {line} has {counted(number, 'field')}; so wrong "
             f"are {counted(len(wrong), 'line')}: {some}\nput a text that holds {_spoken(delimiter)} into quotes"
         )
-    return Sheet(path, columns, [Row(line, dict(zip(columns, fields, strict=True))) for line, fields in lines[1:]])
+    first = int(len(columns) > 1 and not columns[0])  # what pandas writes for its index has no name
+    _refuse_odd_header(path, columns[first:])
+    rows = [Row(line, dict(zip(columns[first:], fields[first:], strict=True))) for line, fields in lines[1:]]
+    return Sheet(path, columns[first:], rows)
 
 
 def _lines(text: str, delimiter: str, *, quoted: bool) -> Iterator[tuple[int, list[str]]]:
@@ -168,8 +175,6 @@ def _lines(text: str, delimiter: str, *, quoted: bool) -> Iterator[tuple[int, li
 
 
 def _refuse_odd_header(path: Path, columns: Sequence[str]) -> None:
-    if "" in columns and len(columns) > 1 and columns[0] == "":
-        columns = columns[1:]  # what pandas writes for its index has no name
     if "" in columns:
         raise UserError(f"'{path}': a column of the first line has no name: {_named(columns)}\nname each column")
     twice = [name for name, count in Counter(columns).items() if count > 1]
