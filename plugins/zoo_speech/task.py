@@ -17,7 +17,7 @@ from zoo.contract import Batch, Dataset, Finding, Item, Measures, Record, Source
 from zoo.core import Layout, Model, Output, Transformer
 from zoo.core.pack import to_padded
 from zoo.data.folder import count_files, find_files
-from zoo.data.labels import open_source
+from zoo.data.sources import open_source
 from zoo.data.splits import Subset, split
 from zoo.errors import UserError
 from zoo.metrics import transcripts

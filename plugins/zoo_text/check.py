@@ -10,7 +10,6 @@ from rapidfuzz.distance import Levenshtein
 from zoo.contract import Finding, Source
 from zoo.data import check as generic
 from zoo.errors import UserError, counted
-from zoo.specs import RunSpec
 from zoo_text import tokenizer as tokenizers
 from zoo_text.data import Texts
 from zoo_text.spec import EmbedSpec
@@ -23,38 +22,25 @@ MOJIBAKE = re.compile("Ã[\u0080-\u00bf]|â€|Â[\u00a0-\u00bf]")
 
 
 class Entry(NamedTuple):
-    """A text, and why it cannot be used, if so."""
+    """A text and where it stands."""
 
     split: str
     id: str
     text: str
-    problem: str | None
 
 
-def check(source: Source, spec: RunSpec) -> list[Finding]:
+def check(source: Source, embed: EmbedSpec) -> list[Finding]:
     """Everything found, what is worst first."""
     entries = [
-        Entry(split, dataset.ids[i], dataset.texts[i], dataset.problems.get(i))
+        Entry(split, *pair)
         for split, dataset in source.splits.items()
-        for i in range(len(dataset))
         if isinstance(dataset, Texts)
+        for pair in zip(dataset.ids, dataset.texts, strict=True)
     ]
-    empty = [each.id for each in entries if each.problem is None and not each.text.strip()]
-    broken = {each.id for each in entries if each.problem} | set(empty)
-    good = [each for each in entries if each.id not in broken]
-    findings = [Finding("unreadable", each.problem, [each.id]) for each in entries if each.problem]
-    if empty:
-        findings.append(Finding("empty text", f"{counted(len(empty), 'text')} of nothing but blanks", empty))
-    findings += [Finding("note", note, severity="note") for note in source.notes]
-    findings += generic.check(source, broken)
-    findings += [
-        *_encoding(good),
-        *_near_leaks(good),
-        *_labels(source),
-        *_long(good, EmbedSpec.model_validate(spec.embed)),
-    ]
-    order = ["error", "warning", "note"]
-    return sorted(findings, key=lambda finding: order.index(finding.severity))
+    findings = [Finding("reading", note, severity="note") for note in source.notes]
+    findings += generic.check(source)
+    findings += [*_encoding(entries), *_near_leaks(entries), *_labels(source), *_long(entries, embed)]
+    return generic.by_severity(findings)
 
 
 def _encoding(entries: Sequence[Entry]) -> Iterator[Finding]:
@@ -116,11 +102,7 @@ def _long(entries: Sequence[Entry], embed: EmbedSpec) -> Iterator[Finding]:
         return
     texts = [each.text for each in entries]
     try:
-        if embed.tokenizer in tokenizers.KINDS:
-            options = {"max_vocab_size": embed.max_vocab_size, "lowercase": embed.lowercase}
-            tokenizer = tokenizers.learn(embed.tokenizer, texts, **options)
-        else:
-            tokenizer = tokenizers.read(embed.tokenizer)
+        tokenizer = tokenizers.make(embed, texts)
     except UserError as error:
         yield Finding("tokenizer", str(error))
         return

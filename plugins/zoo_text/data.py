@@ -284,7 +284,7 @@ def load_hub(data: DataSpec) -> Source:
     name_of = getattr(getattr(feature, "feature", feature), "int2str", str)  # of a list, that of its elements
     collected = Collected(data.label_separator)
     unused = [split for split in loaded if split.lower() not in SPLIT_FOLDERS]
-    for split in loaded.keys() - unused:
+    for split in [split for split in loaded if split not in unused]:
         for i, row in enumerate(loaded[split]):
             collected.add(SPLIT_FOLDERS[split.lower()], f"{split}-{i}", row[text], _hub_label(row[label], name_of))
     notes = [f"texts are of column '{text}', labels of column '{label}'"]

@@ -1,6 +1,7 @@
 """What a user names to predict: texts as they are, files and folders of text, tables row by row."""
 
 from collections.abc import Sequence
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -59,12 +60,12 @@ def _texts(ids: Sequence[str], values: Sequence[Any]) -> Texts:
 
 
 def _joined(parts: Sequence[Texts]) -> Texts:
-    offsets = [sum(len(part) for part in parts[:i]) for i in range(len(parts))]
+    offsets = accumulate((len(part) for part in parts), initial=0)
     return Texts(
         [each for part in parts for each in part.ids],
         [each for part in parts for each in part.texts],
         [None for part in parts for _ in part.texts],
-        {offset + i: why for offset, part in zip(offsets, parts, strict=True) for i, why in part.problems.items()},
+        {offset + i: why for offset, part in zip(offsets, parts, strict=False) for i, why in part.problems.items()},
     )
 
 

@@ -13,7 +13,8 @@ from zoo.contract import Batch, Dataset, Finding, Item, Measures, Record, Source
 from zoo.core import Layout, Model, Output, Transformer
 from zoo.core.layers import make_norm
 from zoo.data.folder import count_files
-from zoo.data.labels import in_order, open_source, require_trainable
+from zoo.data.labels import in_order, require_trainable
+from zoo.data.sources import open_source
 from zoo.data.splits import Subset, split
 from zoo.data.table import SUFFIXES as TABLES
 from zoo.errors import UserError
@@ -24,7 +25,7 @@ from zoo_text.check import check
 from zoo_text.data import PLACES, TEXT_SUFFIXES, Texts, load_place
 from zoo_text.inputs import read_inputs
 from zoo_text.model import TextEmbed, TextHead
-from zoo_text.spec import EmbedSpec, rooms
+from zoo_text.spec import rooms
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -59,14 +60,14 @@ class TextClassification:
             require_trainable(source, spec.data.name)
         *parts, notes = split(source, spec.data)
         if info is None:
-            info = {**source.info, "tokenizer": _tokenizer(embed, parts[0]).to_str()}
+            info = {**source.info, "tokenizer": tokenizers.make(embed, texts_of(parts[0])).to_str()}
         tokenizer = tokenizers.stored(info["tokenizer"], embed.max_tokens)
         for part in parts:
             part.lengths = tokenizers.count_tokens(tokenizer, texts_of(part))
         settings = {
             "head.num_classes": len(info["classes"]),
             "head.multi_label": info["multi_label"],
-            "embed.vocab_size": tokenizer.get_vocab_size(),
+            "embed.vocab_size": tokenizers.size(tokenizer),
         }
         return Splits(*parts, info=info, settings=settings, notes=notes)
 
@@ -76,7 +77,7 @@ class TextClassification:
             source = read_source(spec.data)
         except UserError as error:
             return [Finding("unreadable", str(error))]
-        return check(source, spec)
+        return check(source, rooms(spec)[0])
 
     @staticmethod
     def num_readable(place: Path) -> int:
@@ -86,8 +87,6 @@ class TextClassification:
         return read_inputs(sources, self.spec.data)
 
     def transform(self, item: Item, rng: np.random.Generator | None) -> Mapping[str, Any]:
-        if not item.inputs.strip():
-            raise UserError("the text is empty")
         encoded = self.tokenizer.encode(item.inputs)
         tokens = np.array(encoded.ids, dtype=np.int64)
         if rng is not None and (self.augment.drop or self.augment.mask):
@@ -207,18 +206,10 @@ def _of_kind(source: Source, several: bool, name: str) -> Source:
     Raises:
         UserError: They differ.
     """
-    if source.info.get("multi_label", False) == several:
+    if source.info["multi_label"] == several:
         return source
     has, gives = ("several labels", "one") if not several else ("one label", "several")
     raise UserError(
         f"the texts of '{name}' have {has} each, but the model gives {gives}\n"
         "evaluate data of the kind that it was trained on"
-    )
-
-
-def _tokenizer(embed: EmbedSpec, train: Subset) -> Any:
-    if embed.tokenizer not in tokenizers.KINDS:
-        return tokenizers.read(embed.tokenizer)
-    return tokenizers.learn(
-        embed.tokenizer, texts_of(train), max_vocab_size=embed.max_vocab_size, lowercase=embed.lowercase
     )

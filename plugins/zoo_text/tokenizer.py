@@ -13,15 +13,27 @@ from pathlib import Path
 # Set before the library's threads start: loader workers are forked, and it would say so on every fork.
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
-from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 
 from zoo.errors import UserError
 from zoo.files import user_path
+from zoo_text.spec import EmbedSpec
 
 PAD, UNKNOWN, CLASS, SEPARATOR, MASK = SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 KINDS = ("wordpiece", "bpe")
 MIN_FREQUENCY = 2
 """Times that a pair of pieces must occur to become one."""
+
+
+def make(embed: EmbedSpec, texts: Sequence[str]) -> Tokenizer:
+    """The tokenizer that a spec asks for, learnt from these texts or given.
+
+    Raises:
+        UserError: The given one is missing or something else.
+    """
+    if embed.tokenizer not in KINDS:
+        return read(embed.tokenizer)
+    return learn(embed.tokenizer, texts, max_vocab_size=embed.max_vocab_size, lowercase=embed.lowercase)
 
 
 def learn(kind: str, texts: Sequence[str], *, max_vocab_size: int, lowercase: bool) -> Tokenizer:
@@ -34,7 +46,7 @@ def learn(kind: str, texts: Sequence[str], *, max_vocab_size: int, lowercase: bo
     if kind == "wordpiece":
         vocabulary = _word_pieces(normalizer, texts, max_vocab_size)
         tokenizer = Tokenizer(models.WordPiece(vocabulary, unk_token=UNKNOWN))
-        tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+        tokenizer.pre_tokenizer = _words()
         tokenizer.decoder = decoders.WordPiece()
         tokenizer.normalizer = normalizer
         tokenizer.add_special_tokens(list(SPECIAL))
@@ -58,16 +70,28 @@ def learn(kind: str, texts: Sequence[str], *, max_vocab_size: int, lowercase: bo
     return tokenizer
 
 
-def _word_pieces(normalizer: normalizers.Normalizer, texts: Sequence[str], size: int) -> dict[str, int]:
+def _words() -> pre_tokenizers.PreTokenizer:
+    """Words and punctuation apart, as BERT has them, and each Han character a word."""
+    return pre_tokenizers.Sequence(
+        [pre_tokenizers.Split(Regex(r"\p{Han}"), "isolated"), pre_tokenizers.BertPreTokenizer()]
+    )
+
+
+def size(tokenizer: Tokenizer) -> int:
+    """Rows of a table with a row for each id; ids may have gaps."""
+    return max(tokenizer.get_vocab().values()) + 1
+
+
+def _word_pieces(normalizer: normalizers.Normalizer, texts: Sequence[str], max_size: int) -> dict[str, int]:
     """The vocabulary of a WordPiece tokenizer, the same whenever it is learnt.
 
     The library gives ids to characters within words in the order of a hash, and ids break the ties between merges. Here
     those characters are told beforehand, as special tokens, which only the vocabulary keeps.
     """
     counts = Counter(letter for text in texts for letter in normalizer.normalize_str(text) if not letter.isspace())
-    most = sorted(counts, key=lambda letter: (-counts[letter], letter))[: size // 4]
+    most = sorted(counts, key=lambda letter: (-counts[letter], letter))[: max_size // 4]
     trainer = trainers.WordPieceTrainer(
-        vocab_size=size,
+        vocab_size=max_size,
         special_tokens=[*SPECIAL, *(f"##{letter}" for letter in sorted(most))],
         initial_alphabet=sorted(most),
         limit_alphabet=len(most),
@@ -75,7 +99,7 @@ def _word_pieces(normalizer: normalizers.Normalizer, texts: Sequence[str], size:
         min_frequency=MIN_FREQUENCY,
     )
     learner = Tokenizer(models.WordPiece(unk_token=UNKNOWN))
-    learner.normalizer, learner.pre_tokenizer = normalizer, pre_tokenizers.BertPreTokenizer()
+    learner.normalizer, learner.pre_tokenizer = normalizer, _words()
     learner.train_from_iterator(texts, trainer)
     return learner.get_vocab()
 

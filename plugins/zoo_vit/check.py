@@ -57,8 +57,7 @@ def check(source: Source, root: Path | None) -> list[Finding]:
         ]
         if others:
             findings.append(Finding("no picture", f"{len(others)} files are passed over", others, "warning"))
-    order = ["error", "warning", "note"]
-    return sorted(findings, key=lambda finding: order.index(finding.severity))
+    return generic.by_severity(findings)
 
 
 def _looks(dataset: Dataset, classes: Sequence[str]) -> list[Look]:

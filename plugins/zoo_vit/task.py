@@ -13,7 +13,8 @@ from zoo.contract import Batch, Dataset, Finding, Item, Measures, Record, Source
 from zoo.core import Model, Output, Transformer
 from zoo.core.layers import make_norm
 from zoo.data.folder import count_files, find_files
-from zoo.data.labels import in_order, open_source, require_trainable
+from zoo.data.labels import in_order, require_trainable
+from zoo.data.sources import open_source
 from zoo.data.splits import split
 from zoo.errors import UserError
 from zoo.files import user_path

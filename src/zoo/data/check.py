@@ -1,7 +1,7 @@
 """What can be wrong with any dataset, seen from its items' fingerprints and labels alone."""
 
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 from zoo.contract import Dataset, Finding, Source
@@ -20,18 +20,33 @@ class Member(NamedTuple):
     label: Any
 
 
-def check(source: Source, unreadable: Collection[str] = ()) -> list[Finding]:
-    """Duplicates, leaks, tiny and unequal classes.
+ORDER = ("error", "warning", "note")
+
+
+def by_severity(findings: Iterable[Finding]) -> list[Finding]:
+    """What is worst first."""
+    return sorted(findings, key=lambda finding: ORDER.index(finding.severity))
+
+
+def check(
+    source: Source, unreadable: Collection[str] = (), as_label: Callable[[Any], Any] = lambda target: target
+) -> list[Finding]:
+    """What cannot be an item, duplicates, leaks, tiny and unequal classes.
 
     Args:
         unreadable: Ids of items known to be broken, which are left out: broken files are alike.
+        as_label: A target as it is compared with others.
     """
+    reasons: dict[str, list[str]] = defaultdict(list)
+    for name, why in source.problems.items():
+        reasons[why].append(name)
+    found = [Finding("unusable", why, names) for why, names in reasons.items()]
     groups: dict[str, list[Member]] = defaultdict(list)
     sizes: dict[str, Counter[Any]] = {}
     names = source.info.get("classes")  # targets are classes only where the source names them
     for split, dataset in source.splits.items():
         targets = _labels(dataset)
-        labels = [_named(each, names) if names else each for each in targets]
+        labels = [_named(each, names) if names else as_label(each) for each in targets]
         if names:
             several = (each if isinstance(each, list) else [each] for each in targets)
             sizes[split] = Counter(_named(each, names) for these in several for each in these)
@@ -39,7 +54,7 @@ def check(source: Source, unreadable: Collection[str] = ()) -> list[Finding]:
             if item_id not in unreadable:
                 groups[content].append(Member(split, item_id, label))
     copies = [members for members in groups.values() if len(members) > 1]
-    return [*_contradictions(copies), *_leaks(copies), *_duplicates(copies), *_classes(sizes)]
+    return [*found, *_contradictions(copies), *_leaks(copies), *_duplicates(copies), *_classes(sizes)]
 
 
 def _named(target: Any, names: Sequence[str]) -> Any:
@@ -60,7 +75,7 @@ def _contradictions(copies: Sequence[Sequence[Member]]) -> Iterator[Finding]:
     for members in copies:
         labels = sorted({str(each.label) for each in members})
         if len(labels) > 1:
-            message = f"the same content in {len(labels)} classes ({', '.join(labels)}): one label at least is wrong"
+            message = f"the same content with {len(labels)} labels ({', '.join(labels)}): one at least is wrong"
             yield Finding("mislabelled", message, [each.id for each in members])
 
 

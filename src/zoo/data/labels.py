@@ -1,31 +1,10 @@
-"""Classification data, of any kind: a source by name or place, and its classes in the order that a model knows."""
+"""Classification data, of any kind: its classes in the order that a model knows."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from zoo import plugins, registry
 from zoo.contract import Dataset, Item, Source
-from zoo.errors import UserError, unknown
-from zoo.files import user_path
-from zoo.specs import DataSpec
-
-
-def open_source(data: DataSpec, at_place: Callable[[DataSpec], Source], places: str) -> Source:
-    """A dataset by name, or what lies at a path or another address.
-
-    Args:
-        at_place: Reads what is no dataset of the registry.
-        places: What that may be, for the message.
-
-    Raises:
-        UserError: There is neither, or it cannot be read.
-    """
-    known = registry.open_registry().datasets
-    if data.name in known:
-        return plugins.dataset_loader(data.name)(data)
-    if any(mark in data.name for mark in "/\\:") or user_path(data.name).exists():
-        return at_place(data)
-    raise unknown("dataset or place", data.name, known, f"run 'zoo data list', or give {places}")
+from zoo.errors import UserError
 
 
 class Relabelled:
