@@ -15,6 +15,7 @@ def zoo_manifest() -> Manifest:
                 head="zoo_speech.spec:HeadSpec",
                 augment="zoo_speech.spec:AugmentSpec",
                 cost="zoo_speech.spec:cost",
+                data=("text_column", "holdout_group"),
                 description="what is said in a recording",
             ),
         ),

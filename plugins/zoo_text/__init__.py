@@ -15,6 +15,7 @@ def zoo_manifest() -> Manifest:
                 head="zoo_text.spec:HeadSpec",
                 augment="zoo_text.spec:AugmentSpec",
                 cost="zoo_text.spec:cost",
+                data=("text_column", "label_column", "label_separator"),
                 description="which of the known classes a text belongs to, or which several of them",
             ),
         ),

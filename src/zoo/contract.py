@@ -282,6 +282,7 @@ class TaskEntry:
         task: The class that implements `Task`.
         embed: Spec class of a model's `embed`, in a torch-free module; likewise `head` and `augment`.
         cost: ``(RunSpec) -> zoo.cost.Cost``, in a torch-free module; without it `zoo show` says there is no formula.
+        data: Settings of `DataSpec` that the task reads, beyond those that hold for every task; others are refused.
     """
 
     name: str
@@ -290,6 +291,7 @@ class TaskEntry:
     head: str | None = None
     augment: str | None = None
     cost: str | None = None
+    data: Sequence[str] = ()
     description: str = ""
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -23,7 +23,7 @@ from zoo.data.splits import Subset
 from zoo.errors import UserError, unknown
 from zoo.explain import draw_gallery
 from zoo.metrics import intervals
-from zoo.registry import open_registry
+from zoo.registry import open_registry, with_data
 from zoo.report import Report, commit, draw_curves, versions
 from zoo.run import Run, open_run
 from zoo.specs import RunSpec
@@ -98,6 +98,7 @@ def evaluate(
     split: str = "test",
     *,
     on_error: Literal["stop", "skip"] | None = None,
+    settings: Sequence[str] | Mapping[str, Any] = (),
     device: str | None = None,
 ) -> Report:
     """Evaluate a run's best checkpoint by validation, such as ``zoo.evaluate("runs/photos", "new-photos", "all")``.
@@ -107,6 +108,7 @@ def evaluate(
         data: A dataset's name, a folder or a file; the run's own when None.
         split: `train`, `validation`, `test`, or `all` of them together.
         on_error: What unreadable items do; as in the training when None.
+        settings: How the data is read, such as ``{"data.text_column": "review"}``; else as in the training.
         device: `auto`, `cpu`, `cuda`, `cuda:N` or `mps`; what the run was trained on when None.
 
     Returns:
@@ -119,14 +121,23 @@ def evaluate(
         raise unknown("split", split, (*SPLITS, ALL), "pass one of them with --split")
     run = run if isinstance(run, Run) else open_run(run)
     where = devices.pick(device or run.spec.train.device)
-    spec = run.spec
-    if data is not None:
-        place = open_registry().place(str(data))
-        spec = spec.model_copy(update={"data": spec.data.model_copy(update={"name": place})})
+    spec = _with_data(run.spec, data, on_error, settings)
     checkpoint = run.checkpoint()
     splits = run.task_class.datasets(spec, checkpoint.metadata()["info"])
     notes = [*splits.notes, *_notes(splits, split, seen=spec.data.name == run.spec.data.name)]
-    return _examine(run, checkpoint, spec, splits, split, on_error=on_error, device=where, notes=notes)
+    return _examine(run, checkpoint, spec, splits, split, device=where, notes=notes)
+
+
+def _with_data(
+    spec: RunSpec, data: str | Path | None, on_error: str | None, settings: Sequence[str] | Mapping[str, Any]
+) -> RunSpec:
+    """The run's spec with the data to evaluate. Other data has other groups, and none of them is held out."""
+    changes: dict[str, Any] = {}
+    if data is not None:
+        changes = {"name": open_registry().place(data, spec.task), "holdout_group": None}
+    if on_error is not None:
+        changes["on_error"] = on_error
+    return with_data(spec, changes, settings) if changes or settings else spec
 
 
 def examine(run: Run, splits: Splits, split: str, *, notes: Sequence[str]) -> Report:
@@ -140,7 +151,7 @@ def examine(run: Run, splits: Splits, split: str, *, notes: Sequence[str]) -> Re
     """
     checkpoint = run.checkpoint()
     device = devices.pick(run.spec.train.device)
-    report = _examine(run, checkpoint, run.spec, splits, split, on_error=None, device=device, notes=notes)
+    report = _examine(run, checkpoint, run.spec, splits, split, device=device, notes=notes)
     curves = partial(draw_curves, rows=run.metrics(), primary=report.primary, best_step=checkpoint.step)
     return replace(report, figures={**report.figures, "learning-curves": curves})
 
@@ -152,7 +163,6 @@ def _examine(
     splits: Splits,
     split: str,
     *,
-    on_error: str | None,
     device: torch.device,
     notes: Sequence[str],
 ) -> Report:
@@ -168,7 +178,7 @@ def _examine(
     # What is unreadable is skipped here, so that all of it is named at once.
     found = Predictions.of(portions(model, task, dataset, spec=spec, device=device, on_error="skip"))
     seconds = time.perf_counter() - started
-    _check(found, place, on_error or spec.data.on_error)
+    _check(found, place, spec.data.on_error)
 
     measures = task.measure(found.records)
     figures = dict(measures.figures)

@@ -183,6 +183,7 @@ class DatasetSpec(Spec):
     source: str = Field(description="where it comes from")
     license: str
     embedded: bool = Field(False, description="comes with an installed package: no download, no network")
+    made_from: Name | None = Field(None, description="the dataset whose files it is made from")
     url: str | None = Field(None, description="archive that `zoo data fetch` downloads")
     sha256: str | None = Field(None, pattern=r"^[0-9a-f]{64}$", description="over the extracted files")
     size_bytes: int | None = Field(None, gt=0, description="on disk")

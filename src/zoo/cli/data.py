@@ -78,6 +78,8 @@ def fetch(name: Annotated[str, typer.Argument(help="A dataset of `zoo data list`
     from zoo.registry import open_registry
 
     dataset: DatasetSpec = open_registry().find("datasets", name)
+    if dataset.made_from is not None:
+        raise UserError(f"'{name}' is made from '{dataset.made_from}'\nrun 'zoo data fetch {dataset.made_from}'")
     if dataset.embedded:
         note(f"'{name}' comes with an installed package: there is nothing to fetch")
         return
@@ -135,7 +137,7 @@ def check(
 def _card(name: str, dataset: "DatasetSpec") -> dict[str, Any]:
     from zoo.data.places import locate
 
-    folder = None if dataset.embedded else locate(name)
+    folder = None if dataset.embedded else locate(dataset.made_from or name)
     return {
         "name": name,
         "task": dataset.task,
@@ -180,6 +182,7 @@ def _spec(data: str, task: str | None, settings: Sequence[str]) -> "RunSpec":
     model = next((name for name, each in registry.models.items() if each.task == task), None)
     if model is None:
         raise UserError(f"no model in the catalogue is for the task '{task}'; add one, to say how its data is read")
+    registry.place(data, task)
     return registry.resolve(model, data=data, task=task, settings=settings).spec
 
 
@@ -189,9 +192,11 @@ def _task_for(data: str) -> str:
     from zoo.contract import Checkable
     from zoo.errors import unknown
     from zoo.files import user_path
-    from zoo.registry import open_registry
+    from zoo.registry import is_address, open_registry
 
     place = user_path(data)
+    if is_address(data) and not place.exists():
+        raise UserError(f"what is '{data}' for? say so with --task, such as --task text-classification")
     if not place.exists():
         raise unknown("dataset or place", data, open_registry().datasets, "give a path, or a dataset's name")
     counts: dict[str, int] = {}

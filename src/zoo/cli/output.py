@@ -22,7 +22,7 @@ def print_json(document: Any) -> None:
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
     """Columns as wide as their widest cell; numbers to the right. Rich would cost a light command half its time."""
     let_any_name_through(sys.stdout)
-    cells = [["" if value is None else str(value) for value in row] for row in rows]
+    cells = [["" if value is None else " ".join(str(value).splitlines()) for value in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(columns, *cells, strict=True)]
     right = [bool(rows) and all(isinstance(row[i], int | float | None) for row in rows) for i in range(len(columns))]
     for line in [list(columns), *cells]:

@@ -40,6 +40,10 @@ def evaluate(
     on_error: Annotated[
         OnError | None, typer.Option(help="What unreadable items do; as in training when not given.")
     ] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="How the data is read, such as data.text_column=review."),
+    ] = None,
     device: Device = None,
     json: Json = False,
 ) -> None:
@@ -52,7 +56,7 @@ def evaluate(
     """
     from zoo import evaluator
 
-    report = evaluator.evaluate(run, data, split, on_error=on_error, device=device)
+    report = evaluator.evaluate(run, data, split, on_error=on_error, settings=settings or (), device=device)
     if json:
         print_json(report.document())
     else:
@@ -226,7 +230,7 @@ def _modified(folder: Path) -> float:
 def _sources(inputs: Sequence[str]) -> list[str]:
     """The inputs, with ``-`` replaced by the lines of stdin."""
     let_any_name_through(sys.stdin)
-    lines = [line for line in sys.stdin.read().splitlines() if line.strip()] if "-" in inputs else []
+    lines = [line for line in sys.stdin.read().split("\n") if line.strip()] if "-" in inputs else []
     sources = [each for source in inputs for each in (lines if source == "-" else [source])]
     if not sources:
         raise UserError("stdin named no input\ngive one a line, such as: ls *.png | zoo predict RUN -")
@@ -258,7 +262,7 @@ def _picture_paths(ids: Sequence[str], method: Method, out: Path | None) -> list
 
 def _slug(text: str) -> str:
     """The text as part of a file's name."""
-    return re.sub(r"[^\w.-]+", "-", text).strip("-")
+    return re.sub(r"[^\w.-]+", "-", text).strip("-")[:60] or "input"
 
 
 def _short(value: Any) -> Any:

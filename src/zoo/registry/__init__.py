@@ -5,9 +5,9 @@ catalogue), `registration` (what a notebook brings), `run_spec` (the file in a r
 """
 
 from zoo.registry.checking import check
-from zoo.registry.names import Registry, built_in_catalogue, gather, list_models, open_registry
+from zoo.registry.names import Registry, built_in_catalogue, gather, is_address, list_models, open_registry
 from zoo.registry.registration import register
-from zoo.registry.resolution import Resolved, settle
+from zoo.registry.resolution import Resolved, settle, with_data
 from zoo.registry.run_spec import read_run_spec, write_run_spec
 
 __all__ = [
@@ -16,10 +16,12 @@ __all__ = [
     "built_in_catalogue",
     "check",
     "gather",
+    "is_address",
     "list_models",
     "open_registry",
     "read_run_spec",
     "register",
     "settle",
+    "with_data",
     "write_run_spec",
 ]

@@ -33,9 +33,13 @@ from zoo.specs import DatasetSpec, Measured, ModelSpec, RecipeSpec, Spec
 
 Kind = Literal["models", "recipes", "datasets"]
 KINDS: tuple[Kind, ...] = ("models", "recipes", "datasets")
-_ADDRESS = re.compile(r"[a-z]{2,}:")
 BUILT_IN = "zoo"
 """The name that our own catalogue goes by among those of plugins."""
+
+
+def is_address(data: str) -> bool:
+    """Whether data is named by something else than a name or a path, such as ``hf:OWNER/NAME``."""
+    return re.match(r"[a-z]{2,}:", data) is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,9 +153,10 @@ class Registry:
         return default.data.name if default else None
 
     def measured(self, name: str) -> tuple[str, Measured] | None:
-        """A model's best measured result and its data; of equal ones that of the default recipe."""
-        results = [(each.data.name, each.measured) for each in self.recipes_of(name).values() if each.measured]
-        return max(results, key=lambda result: result[1].value, default=None)
+        """A measured result of a model and its data: that of the default recipe, or else the first there is."""
+        default = f"{name}/{self.models[name].recipe}"
+        recipes = sorted(self.recipes_of(name).items(), key=lambda pair: pair[0] != default)
+        return next(((each.data.name, each.measured) for _, each in recipes if each.measured), None)
 
     def layers(self, model: str, recipe: str | None, data: str | None, task: str) -> list[Layer]:
         """What the catalogues say, lowest first: the model, the recipe, what a known dataset decides."""
@@ -178,20 +183,31 @@ class Registry:
         short = [key.partition("/")[2] for key in own]
         raise unknown("recipe", wanted, short, f"run 'zoo show {name}', which lists its recipes")
 
-    def place(self, data: str) -> str:
+    def place(self, data: str | Path, task: str | None = None) -> str:
         """Data as a user names it: a dataset's name, the absolute path of a folder or file, or an address for the task,
         such as ``hf:OWNER/NAME``.
 
+        Args:
+            task: A dataset of another is refused.
+
         Raises:
-            UserError: There is neither.
+            UserError: There is none of them, or it is for another task.
         """
-        if data in self.datasets or _ADDRESS.match(data):
+        data = str(data)
+        if data in self.datasets:
+            if task is not None and self.datasets[data].task != task:
+                raise UserError(
+                    f"dataset '{data}' is for {self.datasets[data].task}, not for {task}\n"
+                    "choose another (run 'zoo data list')"
+                )
             return data
         if not data:
             raise UserError("the data's name is empty\nname a dataset, a folder or a file, or leave it out")
         path = user_path(data)
         if path.exists():
             return str(path.resolve())
+        if is_address(data):
+            return data
         if os.sep in data or path.suffix:
             raise UserError(f"--data {data}: there is no such folder or file, and no dataset of that name")
         return self.find("datasets", data)

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from zoo.plugins.lookup import Part
 
 ROOMS = ("core", "embed", "head", "augment", "data", "train")
+_OF_SOME_TASKS = ("holdout_group", "text_column", "label_column", "label_separator")
+"""Settings of `data` that a task must say it reads."""
 _OURS: Mapping[str, type[BaseModel]] = {"core": CoreSpec, "data": DataSpec, "train": TrainSpec}
 
 
@@ -108,6 +110,7 @@ def assemble(task: str, layers: Sequence[Layer], rooms: Iterable[str] = ROOMS) -
     merged = reduce(merge, (layer.values for layer in layers), {room: {} for room in ROOMS})
     built: dict[str, Any] = {}
     problems: list[Problem] = []
+    problems += _unread(task, layers)
     for room in rooms:
         spec_class = part(task, room)
         if spec_class is None:
@@ -132,6 +135,16 @@ def _strangers(task: str, room: str, layers: Sequence[Layer]) -> Iterator[Proble
             if key not in known:
                 message = f"task '{task}' has no setting '{room}.{key}'{did_you_mean(key, known)}"
                 yield layer.problem((room, key), message, at_key=True)
+
+
+def _unread(task: str, layers: Sequence[Layer]) -> Iterator[Problem]:
+    """Settings of the data that the task would pass over in silence."""
+    read = plugins.task_entry(task).data
+    for layer in layers:
+        for key, value in layer.values.get("data", {}).items():
+            if key in _OF_SOME_TASKS and key not in read and value is not None:
+                options = f"; it reads data.{', data.'.join(read)}" if read else ""
+                yield layer.problem(("data", key), f"task '{task}' does not read data.{key}{options}", at_key=True)
 
 
 def _validated(spec_class: type[BaseModel], values: Any) -> tuple[BaseModel | None, list[ErrorDetails]]:
@@ -173,6 +186,25 @@ def settle(resolved: Resolved, settings: Mapping[str, Any]) -> Resolved:
     return Resolved(spec, {**resolved.sources, **decided}, resolved.recipe)
 
 
+def with_data(spec: RunSpec, data: Mapping[str, Any], settings: Sequence[str] | Mapping[str, Any]) -> RunSpec:
+    """A run's spec with other data.
+
+    Args:
+        data: Values of `spec.data`, such as its name.
+        settings: As `Registry.resolve` takes them, of `data` only; they win.
+
+    Raises:
+        UserError: A setting is wrong, or of something else.
+    """
+    asked = read_settings(settings, spec.task)
+    if others := [key for key in asked if not key.startswith("data.")]:
+        raise UserError(f"--set {others[0]}: the run has it already\nset how its data is read, such as data.on_error")
+    now = spec.model_dump(mode="json")
+    layers = [Layer("run", {room: now[room] for room in ROOMS}), Layer("command", {"data": dict(data)})]
+    layers.append(Layer("command", nested(asked), settings=asked))
+    return resolve(spec.model, spec.task, layers).spec.model_copy(update={"plugins": spec.plugins})
+
+
 def refuse_contradictions(asked: Mapping[str, Any], settings: Mapping[str, Any]) -> None:
     for key, value in settings.items():
         if key in asked and asked[key] != value:
@@ -187,7 +219,7 @@ def read_settings(settings: Sequence[str] | Mapping[str, Any], task: str) -> dic
     Raises:
         UserError: One is not KEY=VALUE, its value is not YAML or its key leads nowhere.
     """
-    given = settings if isinstance(settings, Mapping) else dict(map(_setting, settings))
+    given = settings if isinstance(settings, Mapping) else dict(_setting(each, task) for each in settings)
     for key in given:
         room, _, inner = key.partition(".")
         if room not in ROOMS:
@@ -202,14 +234,27 @@ def read_settings(settings: Sequence[str] | Mapping[str, Any], task: str) -> dic
     return dict(given)
 
 
-def _setting(text: str) -> tuple[str, Any]:
+def _setting(text: str, task: str) -> tuple[str, Any]:
     key, equals, value = text.partition("=")
-    if not equals or not key.strip():
+    key = key.strip()
+    if not equals or not key:
         raise UserError(f"--set {text}: write KEY=VALUE, such as --set train.lr=3e-4")
     document = parse(value, f"--set {text}")
+    if _holds_text(key, task) and value.strip() not in ("", "null", "~"):
+        # A separator such as | or a name such as 7 means something else in YAML.
+        quoted = value.strip()[:1] in ("'", '"') and not document.problems
+        return key, document.value if quoted else value
     if document.problems:
         raise UserError(f"--set {text}: {document.problems[0].message}")
-    return key.strip(), document.value
+    return key, document.value
+
+
+def _holds_text(key: str, task: str) -> bool:
+    """Whether what stands at a dotted key can be nothing but text."""
+    room, _, inner = key.partition(".")
+    spec_class = part(task, room) if room in ROOMS else None
+    field = spec_class.model_fields.get(inner) if spec_class else None
+    return field is not None and field.annotation in (str, str | None)
 
 
 def _culprit(keys: Keys, layers: Sequence[Layer], *, missing: bool) -> Layer:
