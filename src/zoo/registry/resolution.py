@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import reduce
-from typing import TYPE_CHECKING, Any, TypeGuard, cast
+from typing import TYPE_CHECKING, Any, TypeGuard, cast, get_args
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
@@ -254,7 +254,8 @@ def _holds_text(key: str, task: str) -> bool:
     room, _, inner = key.partition(".")
     spec_class = part(task, room) if room in ROOMS else None
     field = spec_class.model_fields.get(inner) if spec_class else None
-    return field is not None and field.annotation in (str, str | None)
+    kinds: set[Any] = {field.annotation, *get_args(field.annotation)} if field else set()
+    return str in kinds and kinds <= {str, type(None), str | None}
 
 
 def _culprit(keys: Keys, layers: Sequence[Layer], *, missing: bool) -> Layer:
