@@ -8,14 +8,15 @@ from typing import NamedTuple
 
 import numpy as np
 import soundfile
-import torch
 from jaxtyping import Float
-from torchaudio.functional import resample
+from scipy.signal import resample_poly
 
 from zoo.data.folder import require_file
 from zoo.errors import UserError
 
 SUFFIXES = (".wav", ".flac", ".ogg", ".opus", ".mp3", ".aiff", ".aif", ".au", ".caf", ".w64")
+WHOLE = 0.9
+"""Share of the promised samples that must be there."""
 Samples = Float[np.ndarray, " samples"]
 
 
@@ -32,14 +33,14 @@ def opened(path: Path) -> Iterator[soundfile.SoundFile]:
     """A sound file, ready to be read.
 
     Raises:
-        UserError: It is no sound file, holds nothing, less than its header promises, or what cannot be decoded.
+        UserError: It is no sound file, holds nothing, what cannot be decoded or, a WAV, less than its header promises.
     """
     require_file(path, SUFFIXES)
     try:
         with soundfile.SoundFile(str(path)) as file:
             if file.frames == 0:
                 raise UserError(f"the recording '{path}' has no samples: its length is 0 s")
-            if file.format == "WAV" and (missing := _missing_share(path)) > 0:
+            if file.format in ("WAV", "WAVEX") and (missing := _missing_share(path)) > 0:
                 raise UserError(
                     f"the recording '{path}' is cut short: {missing:.0%} of what its header promises is missing"
                 )
@@ -58,24 +59,37 @@ def look(path: Path) -> Heard:
         return Heard(file.frames / file.samplerate, file.samplerate, file.channels)
 
 
+def read_channels(path: Path) -> tuple[Float[np.ndarray, "samples channels"], int]:
+    """A recording as it is, from -1 to 1, and its rate.
+
+    Raises:
+        UserError: As in `opened`, or its samples end early or are not finite.
+    """
+    with opened(path) as file:
+        promised, rate = file.frames, file.samplerate
+        samples = file.read(dtype="float32", always_2d=True)
+    if len(samples) < WHOLE * promised:  # some formats know their length by guessing only
+        raise UserError(f"the recording '{path}' is cut short: it ends after {len(samples) / promised:.0%}")
+    if not np.isfinite(samples).all():
+        raise UserError(f"the recording '{path}' has samples that are not finite")
+    return samples, rate
+
+
 def read(path: Path, sample_rate_hz: int) -> Samples:
     """A recording in one channel at a rate, from -1 to 1.
 
     Raises:
-        UserError: As in `opened`, or a sample is not finite.
+        UserError: As in `read_channels`.
     """
-    with opened(path) as file:
-        samples, rate = file.read(dtype="float32", always_2d=True), file.samplerate
-    if not np.isfinite(samples).all():
-        raise UserError(f"the recording '{path}' has samples that are not finite")
+    samples, rate = read_channels(path)
     return at_rate(samples.mean(1), rate, sample_rate_hz)
 
 
 def at_rate(samples: Samples, rate: int, wanted: int) -> Samples:
-    """Resampled, band-limited."""
+    """Resampled, band-limited, by polyphase filtering."""
     if rate == wanted:
         return samples
-    return resample(torch.from_numpy(np.ascontiguousarray(samples)), rate, wanted).numpy()
+    return resample_poly(samples, wanted, rate).astype(np.float32)
 
 
 def _short(error: Exception) -> str:

@@ -13,7 +13,7 @@ from zoo.errors import UserError, counted
 from zoo_speech import audio
 from zoo_speech.audio import Recording, Sound
 from zoo_speech.spec import EmbedSpec, HeadSpec
-from zoo_speech.writing import least_tokens, normalise
+from zoo_speech.writing import by_rule, least_tokens
 
 CLIPPED = 0.999
 """Of the full scale; a recording is clipped where more than `CLIPPED_SHARE` of its samples lie beyond."""
@@ -44,36 +44,40 @@ def check(source: Source, embed: EmbedSpec, head: HeadSpec) -> list[Finding]:
     everything = [look for part in looks.values() for look in part]
     good = [look for look in everything if not look.problem]
     findings = [Finding("unreadable", look.problem, [look.id]) for look in everything if look.problem]
-    findings += [Finding("note", note, severity="note") for note in source.notes]
-    findings += generic.check(source, {look.id for look in everything if look.problem})
+    findings += [Finding("reading", note, severity="note") for note in source.notes]
+    broken = {look.id for look in everything if look.problem}
+    findings += generic.check(source, broken, as_label=lambda text: by_rule(text or "", head))
     findings += [*_transcriptions(good, embed), *_strangers(looks), *_sound(good), *_rates(good, embed)]
-    order = ["error", "warning", "note"]
-    return sorted(findings, key=lambda finding: order.index(finding.severity))
+    return generic.by_severity(findings)
 
 
 def _looks(dataset: Dataset, head: HeadSpec) -> list[Look]:
     def look(index: int) -> Look:
         item = dataset[index]
-        text = normalise(item.target or "", lowercase=head.lowercase, punctuation=head.punctuation)
+        text = by_rule(item.target or "", head)
         try:
-            samples, rates = _heard(item.inputs)
+            parts = _heard(item.inputs)
         except UserError as error:
             return Look(item.id, text, problem=str(error))
-        loudness = 20 * float(np.log10(max(float(np.sqrt(np.mean(samples**2))), 1e-9)))
-        clipped = float(np.mean(np.abs(samples) >= CLIPPED))
-        return Look(item.id, text, len(samples) / rates[0], rates, loudness, clipped)
+        samples = np.concatenate([channels.ravel() for channels, _ in parts])
+        return Look(
+            item.id,
+            text,
+            seconds=sum(len(channels) / rate for channels, rate in parts),
+            rates=tuple(rate for _, rate in parts),
+            loudness_db=20 * float(np.log10(max(float(np.sqrt(np.mean(samples**2))), 1e-9))),
+            clipped=max(float((np.abs(channels) >= CLIPPED).mean(0).max()) for channels, _ in parts),
+        )
 
     with ThreadPoolExecutor() as pool:  # decoders let go of the interpreter lock
         return list(pool.map(look, range(len(dataset))))
 
 
-def _heard(recording: Recording) -> tuple[np.ndarray, tuple[int, ...]]:
-    """The samples at the rate of the first file, and the rates of all."""
+def _heard(recording: Recording) -> list[tuple[np.ndarray, int]]:
+    """The samples of each part, (samples, channels), and their rate."""
     if isinstance(recording, Sound):
-        return recording.samples, (recording.sample_rate_hz,)
-    paths = recording if isinstance(recording, tuple) else (recording,)
-    rates = tuple(audio.look(path).sample_rate_hz for path in paths)
-    return np.concatenate([audio.read(path, rates[0]) for path in paths]), rates
+        return [(recording.samples[:, None], recording.sample_rate_hz)]
+    return [audio.read_channels(path) for path in (recording if isinstance(recording, tuple) else (recording,))]
 
 
 def _transcriptions(looks: Sequence[Look], embed: EmbedSpec) -> Iterator[Finding]:

@@ -1,8 +1,10 @@
 """Where recordings come from: folders with a list of transcriptions, spoken digits, telephone prompts, Morse."""
 
+import os
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -10,17 +12,18 @@ from typing import Any
 
 import numpy as np
 
-from zoo.contract import Item, Source
-from zoo.data.folder import SPLIT_FOLDERS, hash_files, walk
+from zoo.contract import Dataset, Item, Source
+from zoo.data.folder import by_split, find_files, hash_files, split_named, subfolders, walk
 from zoo.data.places import require
 from zoo.data.seeding import seed_of
 from zoo.data.table import SUFFIXES as TABLES
-from zoo.data.table import pick_column, read_sheet
+from zoo.data.table import find_column, pick_column, read_sheet
 from zoo.errors import UserError, counted
 from zoo.files import user_path
 from zoo.specs import DataSpec
 from zoo_speech import audio, morse
 from zoo_speech.audio import Recording
+from zoo_speech.writing import normalise
 
 PLACES = "the path of a folder with a metadata.csv (file_name,transcription), or of such a table"
 FILE_COLUMNS = ("file_name", "file", "path", "audio", "audio_filepath", "wav", "filename")
@@ -41,20 +44,16 @@ class Entry:
 
 
 class Recordings:
-    """Recordings by entry; a target is a transcription. Lengths are seconds, by the files' headers."""
+    """Recordings by entry; a target is a transcription.
 
-    def __init__(self, entries: Sequence[Entry]) -> None:
-        self.entries = entries
+    Args:
+        lengths: Seconds of each.
+    """
+
+    def __init__(self, entries: Sequence[Entry], lengths: Sequence[float]) -> None:
+        self.entries, self.lengths = entries, lengths
         self.ids: Sequence[str] = [entry.id for entry in entries]
         self.targets: Sequence[Any] = [entry.text for entry in entries]
-
-    @property
-    def lengths(self) -> Sequence[float]:
-        return self._lengths
-
-    @cached_property
-    def _lengths(self) -> list[float]:
-        return [sum(_seconds(path) for path in _paths(entry.recording)) for entry in self.entries]
 
     def __len__(self) -> int:
         return len(self.entries)
@@ -79,12 +78,40 @@ def _paths(recording: Recording) -> tuple[Path, ...]:
     return recording if isinstance(recording, tuple) else (recording,)
 
 
-def _seconds(path: Path) -> float:
-    """0 where the file cannot be read, which is told when it is."""
-    try:
-        return audio.look(path).seconds
-    except UserError:
-        return 0.0
+def _looked_at(entries: Sequence[Entry]) -> list[float | str]:
+    """The seconds of each recording, by the headers of its files, or why it cannot be read."""
+
+    def look(entry: Entry) -> float | str:
+        try:
+            return sum(audio.look(path).seconds for path in _paths(entry.recording))
+        except UserError as error:
+            return str(error)
+
+    with ThreadPoolExecutor() as pool:  # most of it is waiting for the disk
+        return list(pool.map(look, entries))
+
+
+def make_source(parts: Mapping[str, Sequence[Entry]], data: DataSpec, notes: Sequence[str] = ()) -> Source:
+    """The recordings of each split that can be read; with `data.holdout_group`, that group is test and no other is.
+
+    Raises:
+        UserError: There is no such group.
+    """
+    splits: dict[str, Dataset] = {}
+    problems: dict[str, str] = {}
+    for split, entries in _held_out(parts, data).items():
+        looks = list(zip(entries, _looked_at(entries), strict=True))
+        problems |= {entry.id: look for entry, look in looks if isinstance(look, str)}
+        good = [(entry, look) for entry, look in looks if not isinstance(look, str)]
+        splits[split] = Recordings([entry for entry, _ in good], [look for _, look in good])
+    return Source(splits, notes=notes, problems=problems)
+
+
+def to_hear(sources: Sequence[str]) -> Recordings:
+    """Files that a user names, and those below folders, without transcriptions."""
+    files = find_files(sources, audio.SUFFIXES)
+    entries = [Entry(name, path, None) for name, path in zip(files.ids, files.paths, strict=True)]
+    return Recordings(entries, [0.0 if isinstance(look, str) else look for look in _looked_at(entries)])
 
 
 # ---------------------------------------------------------------- places
@@ -100,19 +127,16 @@ def load_place(data: DataSpec) -> Source:
         return morse.load_morse(data)
     path = user_path(data.name)
     if path.is_file():
-        return _source({"train": path}, data)
+        return _read_lists({"train": path}, path.parent, data)
     if not path.is_dir():
         raise UserError(f"there is no folder or file '{path}'\ngive {PLACES}")
     if (own := _list_in(path)) is not None:
-        return _source({"train": own}, data)
-    lists: dict[str, Path] = {}
-    for folder in sorted(child for child in path.iterdir() if child.is_dir()):
-        split, found = SPLIT_FOLDERS.get(folder.name.lower()), _list_in(folder)
-        if split is not None and found is not None:
-            lists[split] = found
-    if "train" not in lists:
+        return _read_lists({"train": own}, path, data)
+    folders = [folder for folder in subfolders(path) if _list_in(folder) is not None]
+    lists = {split: found for split, folder in by_split(path, folders).items() if (found := _list_in(folder))}
+    if not lists:
         raise UserError(f"'{path}' has no list of transcriptions\nadd a metadata.csv with file_name,transcription")
-    return _source(lists, data)
+    return _read_lists(lists, path, data)
 
 
 def _list_in(folder: Path) -> Path | None:
@@ -120,39 +144,41 @@ def _list_in(folder: Path) -> Path | None:
     return next((folder / name for name in names if (folder / name).is_file()), None)
 
 
-def _source(lists: Mapping[str, Path], data: DataSpec) -> Source:
+def num_listed(table: Path) -> int:
+    """How many recordings a table lists; 0 where it is no such list."""
+    try:
+        sheet = read_sheet(table)
+    except UserError:
+        return 0
+    return 0 if find_column(sheet, FILE_COLUMNS) is None else len(sheet.rows)
+
+
+def _read_lists(lists: Mapping[str, Path], root: Path, data: DataSpec) -> Source:
+    """The recordings of lists of transcriptions; a column `split` of a list alone names each row's split."""
     parts: dict[str, list[Entry]] = defaultdict(list)
     notes: list[str] = []
+    ids: Counter[str] = Counter()
     for split, path in lists.items():
-        for part, entries in _read_list(path, split, data, notes).items():
-            parts[part] += entries
-    return Source({split: Recordings(entries) for split, entries in _held_out(parts, data).items()}, notes=notes)
-
-
-def _read_list(path: Path, split: str, data: DataSpec, notes: list[str]) -> dict[str, list[Entry]]:
-    sheet = read_sheet(path)
-    file = pick_column(sheet, FILE_COLUMNS)
-    text = pick_column(sheet, TEXT_COLUMNS, asked=data.text_column, key="data.text_column", taken=file)
-    notes.append(f"'{path.name}': files are of column '{file}', transcriptions of column '{text}'")
-    group = next((name for name in sheet.columns if name.lower() in GROUP_COLUMNS), None)
-    parts: dict[str, list[Entry]] = defaultdict(list)
-    missing: list[str] = []
-    for row in sheet.rows:
-        name, said = str(row.values.get(file) or ""), row.values.get(text)
-        where = path.parent / name
-        if not name or not where.is_file():
-            missing.append(f"{path.name}:{row.line} '{name}'")
-            if data.on_error == "skip":
-                continue
-        part = SPLIT_FOLDERS.get(str(row.values.get("split") or "").lower(), split)
-        speaker = None if group is None else str(row.values.get(group))
-        parts[part].append(Entry(name, where, None if said is None else str(said), speaker))
-    if missing:
-        told = f"{counted(len(missing), 'file')} that '{path}' names are missing: {', '.join(missing[:10])}"
-        if data.on_error == "stop":
-            raise UserError(f"{told}\nput them there, or pass --set data.on_error=skip to go on without them")
-        notes.append(f"left out: {told}")
-    return parts
+        sheet = read_sheet(path)
+        file = pick_column(sheet, FILE_COLUMNS)
+        text = pick_column(sheet, TEXT_COLUMNS, asked=data.text_column, key="data.text_column", taken=file)
+        name = path.relative_to(root).as_posix()
+        notes.append(f"'{name}': files are of column '{file}', transcriptions of column '{text}'")
+        group = find_column(sheet, GROUP_COLUMNS)
+        column = find_column(sheet, ("split",)) if len(lists) == 1 else None
+        for row in sheet.rows:
+            place = f"{name}:{row.line}"
+            where = path.parent / str(row.values.get(file) or place)
+            own = os.path.relpath(where, root)
+            ids[own] += 1
+            entry = Entry(
+                own if ids[own] == 1 else f"{own} ({place})",
+                where,
+                str(row.values.get(text) or ""),
+                None if group is None else str(row.values.get(group)),
+            )
+            parts[split if column is None else split_named(row.values.get(column), place)].append(entry)
+    return make_source(parts, data, notes)
 
 
 def _held_out(parts: Mapping[str, Sequence[Entry]], data: DataSpec) -> dict[str, Sequence[Entry]]:
@@ -179,7 +205,7 @@ def _held_out(parts: Mapping[str, Sequence[Entry]], data: DataSpec) -> dict[str,
 
 def load_spoken_digits(data: DataSpec) -> Source:
     """3,000 recordings of digits by six speakers; those numbered 0 to 4 are the official test split."""
-    return Source({split: Recordings(part) for split, part in _held_out(_digits(), data).items()})
+    return make_source(_digits(), data)
 
 
 def _digits() -> dict[str, list[Entry]]:
@@ -197,8 +223,7 @@ def _digits() -> dict[str, list[Entry]]:
 
 def load_spoken_digit_strings(data: DataSpec) -> Source:
     """Three to seven spoken digits of one speaker, joined; those of test are of the official test split."""
-    parts = {split: _strings(entries, split) for split, entries in _digits().items()}
-    return Source({split: Recordings(part) for split, part in _held_out(parts, data).items()})
+    return make_source({split: _strings(entries, split) for split, entries in _digits().items()}, data)
 
 
 def _strings(entries: Sequence[Entry], split: str) -> list[Entry]:
@@ -232,8 +257,8 @@ def load_asterisk(data: DataSpec) -> Source:
         if text.strip().startswith("["):
             left_out += 1
             continue
-        words = " ".join(re.findall(r"[\w']+", text.lower()))
+        words = normalise(text, lowercase=True, punctuation=False)
         part = "test" if seed_of("asterisk", words) % 7 == 0 else "train"
         parts[part].append(Entry(name, folder / name, text))
     notes = [f"left out: {counted(left_out, 'recording')} of tones or silence"]
-    return Source({split: Recordings(entries) for split, entries in parts.items()}, notes=notes)
+    return make_source(parts, data, notes)

@@ -51,7 +51,6 @@ class SpeechEmbed(nn.Module):
         self.mels = MelSpectrogram(
             sample_rate_hz, n_fft=num_bins, win_length=window, hop_length=hop, n_mels=num_mels, center=False
         )
-        self.mels.requires_grad_(False)
         if num_stacked:
             self.convolutions = None
             self.project = nn.Linear(num_stacked * num_mels, dim)

@@ -77,7 +77,6 @@ class AugmentSpec(Spec):
     time_mask_fraction: Fraction = Field(0.05, description="longest such stretch, share of the recording")
     num_band_masks: int = Field(0, ge=0, le=100, description="stretches of bands to mask")
     band_mask_fraction: Fraction = Field(0.3, description="widest such stretch, share of the bands")
-    gain_db: float = Field(0.0, ge=0, le=60, description="largest change of loudness")
     noise_db: float | None = Field(
         None, ge=0, le=100, description="white noise this far below the recording, or farther"
     )
@@ -99,8 +98,8 @@ def rooms(spec: RunSpec) -> tuple[EmbedSpec, HeadSpec, AugmentSpec]:
         raise UserError("core.cross_attention: a recording has no second sequence to attend to; leave it off")
     if spec.train.label_smoothing:
         raise UserError("train.label_smoothing: CTC sums over alignments and has no label to smooth; leave it out")
-    rooms = EmbedSpec.model_validate(spec.embed), HeadSpec.model_validate(spec.head)
-    return *rooms, AugmentSpec.model_validate(spec.augment)
+    embed, head = EmbedSpec.model_validate(spec.embed), HeadSpec.model_validate(spec.head)
+    return embed, head, AugmentSpec.model_validate(spec.augment)
 
 
 def cost(spec: RunSpec) -> Cost:

@@ -11,25 +11,25 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torchaudio.functional import speed
 
 from zoo.contract import Batch, Dataset, Finding, Item, Measures, Record, Source, Splits
 from zoo.core import Layout, Model, Output, Transformer
 from zoo.core.pack import to_padded
-from zoo.data.folder import count_files, find_files
+from zoo.data.folder import count_files
 from zoo.data.sources import open_source
 from zoo.data.splits import Subset, split
+from zoo.data.table import SUFFIXES as TABLES
 from zoo.errors import UserError
 from zoo.metrics import transcripts
 from zoo.specs import DataSpec, RunSpec
 from zoo_speech import audio
-from zoo_speech.audio import SUFFIXES, Samples
+from zoo_speech.audio import Samples
 from zoo_speech.check import check
-from zoo_speech.data import PLACES, load_place
+from zoo_speech.data import PLACES, load_place, num_listed, to_hear
 from zoo_speech.decode import best_path
 from zoo_speech.model import SpeechEmbed, SymbolHead
-from zoo_speech.spec import HeadSpec, rooms
-from zoo_speech.writing import BLANK, Alphabet, learn_alphabet, least_tokens, normalise
+from zoo_speech.spec import rooms
+from zoo_speech.writing import BLANK, Alphabet, by_rule, learn_alphabet, least_tokens
 
 
 class SpeechToText:
@@ -48,7 +48,7 @@ class SpeechToText:
         _, head, _ = rooms(spec)
         train, validation, test, notes = split(read_source(spec.data), spec.data)
         if info is None:
-            info = {"alphabet": learn_alphabet([_normalised(each, head) for each in _texts(train)])}
+            info = {"alphabet": learn_alphabet([by_rule(each, head) for each in _texts(train)])}
             if not info["alphabet"]:
                 raise UserError(f"no transcription of '{spec.data.name}' has a letter\nadd transcriptions")
         settings = {"head.num_symbols": len(Alphabet(info["alphabet"]))}
@@ -65,16 +65,16 @@ class SpeechToText:
 
     @staticmethod
     def num_readable(place: Path) -> int:
-        return count_files(place, SUFFIXES)
+        return num_listed(place) if place.suffix.lower() in TABLES else count_files(place, audio.SUFFIXES)
 
     def inputs(self, sources: Sequence[str]) -> Dataset:
-        return find_files(sources, SUFFIXES)
+        return to_hear(sources)
 
     def transform(self, item: Item, rng: np.random.Generator | None) -> Mapping[str, Any]:
         samples = audio.load(item.inputs, self.embed.sample_rate_hz)
         sample: dict[str, Any] = {"samples": samples, "text": None, "symbols": []}
         if item.target is not None:
-            sample["text"] = _normalised(item.target, self.head)
+            sample["text"] = by_rule(item.target, self.head)
             sample["symbols"] = self._spelt(sample["text"], self.embed.num_tokens(len(samples)))
         if rng is not None:
             changed = self._augmented(samples, rng)
@@ -99,9 +99,7 @@ class SpeechToText:
         if self.augment.speeds:
             factor = float(rng.choice(self.augment.speeds))
             if factor != 1:
-                samples = speed(torch.from_numpy(samples), self.embed.sample_rate_hz, factor)[0].numpy()
-        if self.augment.gain_db:
-            samples = samples * np.float32(10 ** (rng.uniform(-1, 1) * self.augment.gain_db / 20))
+                samples = audio.at_rate(samples, round(1000 * factor), 1000)
         if self.augment.noise_db is not None:
             level = float(np.sqrt(np.mean(samples**2))) * 10 ** (-(self.augment.noise_db + rng.exponential(10)) / 20)
             samples = samples + rng.normal(0, max(level, 1e-12), len(samples)).astype(np.float32)
@@ -185,10 +183,6 @@ def read_source(data: DataSpec) -> Source:
         UserError: It is neither, or cannot be read.
     """
     return open_source(data, load_place, PLACES)
-
-
-def _normalised(text: str, head: HeadSpec) -> str:
-    return normalise(text, lowercase=head.lowercase, punctuation=head.punctuation)
 
 
 def _texts(part: Subset) -> list[str]:

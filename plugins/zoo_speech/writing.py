@@ -10,6 +10,8 @@ import unicodedata
 from collections.abc import Sequence
 from itertools import pairwise
 
+from zoo_speech.spec import HeadSpec
+
 BLANK = 0
 """The symbol that CTC emits where nothing new is said."""
 
@@ -25,6 +27,11 @@ def normalise(text: str, *, lowercase: bool, punctuation: bool) -> str:
         text = "".join(each if each == "'" or unicodedata.category(each)[0] in "LMN" else " " for each in text)
         text = re.sub(r"(?<!\w)'|'(?!\w)", " ", text)
     return " ".join(text.split())
+
+
+def by_rule(text: str, head: HeadSpec) -> str:
+    """A transcription as a model's head has it written."""
+    return normalise(text, lowercase=head.lowercase, punctuation=head.punctuation)
 
 
 def learn_alphabet(texts: Sequence[str]) -> list[str]:

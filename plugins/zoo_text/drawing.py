@@ -24,7 +24,10 @@ def draw_text(axes: "Axes", text: str, spans: Sequence[tuple[int, int]], relevan
     heat = relevance / max(float(relevance.max(initial=0.0)), 1e-12)
     line = column = 0
     before = 0
-    for (begin, end), weight in zip(spans, heat.tolist(), strict=True):
+    weights: dict[tuple[int, int], float] = {}
+    for span, weight in zip(spans, heat.tolist(), strict=True):
+        weights[span] = max(weight, weights.get(span, 0.0))  # a character may be several pieces, of a byte each
+    for (begin, end), weight in weights.items():
         piece = " ".join(text[begin:end].split())
         column += bool(column) and text[before:begin].isspace()
         if column and column + len(piece) > WIDTH:

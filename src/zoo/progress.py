@@ -95,6 +95,7 @@ class Window:
         values = {
             "loss": self.loss / self.count,
             "grad_norm": self.norm,
+            "seconds": seconds,
             "items_per_second": self.items / seconds,
             "data_wait": self.waited / seconds,
         }

@@ -23,10 +23,11 @@ def multi_label(records: Sequence[Record], classes: Sequence[str]) -> Measures:
     predicted, target = (
         _indicators([getattr(record, name) for record in records], len(classes)) for name in ("prediction", "target")
     )
-    statistics: dict[str, Statistic] = {"f1_micro": _label_statistic(target, predicted, "f1", "micro")}
-    for measure in ("precision", "recall", "f1"):
-        for kind in ("micro", "macro", "weighted"):
-            statistics[f"{measure}_{kind}"] = _label_statistic(target, predicted, measure, kind)
+    statistics: dict[str, Statistic] = {
+        f"{measure}_{kind}": _label_statistic(target, predicted, measure, kind)
+        for measure in ("f1", "precision", "recall")
+        for kind in ("micro", "macro", "weighted")
+    }
     hits, of_both = (target & predicted).sum(1), target.sum(1) + predicted.sum(1)
     statistics["f1_samples"] = mean(ratio(2.0 * hits, of_both.astype(float)))
     statistics["exact_match"] = mean((predicted == target).all(1))
