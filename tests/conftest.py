@@ -33,7 +33,7 @@ def tiny(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
 @pytest.fixture
 def trained(tiny: str, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
     """A finished run of `tiny`, trained once and copied for each test."""
-    from zoo.trainer import train
+    from zoo.training import train
 
     origin = tmp_path_factory.getbasetemp() / "tiny"
     if not (origin / "report.json").exists():

@@ -21,7 +21,7 @@ from zoo.registry import (
     settle,
     write_run_spec,
 )
-from zoo.specs import DataSpec
+from zoo.specs import DataSpec, Measured
 
 TASK = "task: image-classification"
 CORE = "core: {dim: 8, depth: 1, num_heads: 2}"
@@ -203,6 +203,10 @@ def test_the_best_measured_result_counts(installed) -> None:
     best = open_registry().measured("toy")
     assert best is not None
     assert (best[0], best[1].value) == ("mnist", 0.75)
+    errors = [
+        Measured(metric="wer", value=v, higher_is_better=False, seeds=1, seconds=1, hardware="h") for v in (0.1, 0.9)
+    ]
+    assert max(errors, key=lambda each: each.goodness).value == 0.1
     assert open_registry().measured("vit-large") is None
 
 

@@ -19,7 +19,7 @@ import torch
 from zoo.core import Model
 from zoo.errors import UserError
 from zoo.run import Run, new_run, open_run
-from zoo.trainer import train
+from zoo.training import train
 
 EVERYTHING: dict[str, Any] = {"train.ema_decay": 0.9, "train.accumulate": 2, "train.save_every": 2, "train.steps": 9}
 

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from zoo.registry import list_models, register
     from zoo.report import Report
     from zoo.run import Run, load, open_run
-    from zoo.trainer import train
+    from zoo.training import train
 
 _LAZY = {
     "evaluate": "zoo.evaluator",
@@ -42,7 +42,7 @@ _LAZY = {
     "register": "zoo.registry",
     "Report": "zoo.report",
     "Run": "zoo.run",
-    "train": "zoo.trainer",
+    "train": "zoo.training",
 }
 
 __all__ = [

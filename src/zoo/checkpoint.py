@@ -12,10 +12,10 @@ stored: every draw is a function of (seed, step), so a step number is all that r
 import hashlib
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
@@ -116,8 +116,15 @@ def checkpoint_at(root: Path, step: int) -> Checkpoint | None:
     return Checkpoint(folder) if folder.is_dir() and _fault(folder) is None else None
 
 
-def newest_checkpoint(root: Path) -> tuple[Checkpoint | None, list[str]]:
-    """The newest whole checkpoint, and a line on each newer one that has a manifest and yet is broken.
+class Found(NamedTuple):
+    """The newest whole checkpoint, and a line on each newer one that has a manifest and yet is broken."""
+
+    checkpoint: Checkpoint | None
+    broken: Sequence[str]
+
+
+def newest_checkpoint(root: Path) -> Found:
+    """Look for the newest whole checkpoint, holding every byte against its hash.
 
     A folder without a manifest is what a killed writer left, and is passed over.
     """
@@ -125,10 +132,10 @@ def newest_checkpoint(root: Path) -> tuple[Checkpoint | None, list[str]]:
     for folder in reversed(_folders(root)):
         fault = _fault(folder)
         if fault is None:
-            return Checkpoint(folder), broken
+            return Found(Checkpoint(folder), broken)
         if (folder / MANIFEST).exists():
             broken.append(f"{folder.name} is not whole: {fault}")
-    return None, broken
+    return Found(None, broken)
 
 
 def discard_after(root: Path, step: int) -> None:

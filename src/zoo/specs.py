@@ -152,10 +152,16 @@ class Measured(Spec):
 
     metric: str
     value: float = Field(description="mean over the seeds")
+    higher_is_better: bool = Field(True, description="false for an error")
     std: float | None = Field(None, ge=0)
     seeds: int = Field(ge=1)
     seconds: float = Field(gt=0, description="wall time of one run")
     hardware: str
+
+    @property
+    def goodness(self) -> float:
+        """The value, so that higher is better."""
+        return self.value if self.higher_is_better else -self.value
 
 
 class RecipeSpec(Spec):

@@ -1,6 +1,6 @@
-"""The one trainer: `train` sets a run up and reports on it, `fit` is the loop that trains every model of every task.
+"""The one trainer: `fit` is the loop that trains every model of every task.
 
-Read `fit` top to bottom: schedule → accumulate → clip → step → log → evaluate → save. Data order, augmentation and
+Read it top to bottom: schedule → accumulate → clip → step → log → evaluate → save. Data order, augmentation and
 dropout are functions of (seed, step), so going on from a checkpoint is arithmetic, not replay.
 """
 
@@ -8,11 +8,9 @@ import dataclasses
 import hashlib
 import json
 import math
-import signal
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager
-from pathlib import Path
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from typing import Any
 
 import torch
@@ -21,18 +19,17 @@ from torch.optim import Optimizer
 from torch.optim.swa_utils import AveragedModel
 
 from zoo import device as devices
-from zoo import evaluator, plugins, registry
-from zoo.checkpoint import discard_after, newest_checkpoint, prune, restore, save_checkpoint
+from zoo import evaluator, plugins
+from zoo.checkpoint import Found, discard_after, prune, restore, save_checkpoint
 from zoo.contract import Dataset, Splits
-from zoo.cost import training_memory_bytes
 from zoo.data.loader import Loaded, training_batches
 from zoo.data.sampler import Plan
 from zoo.data.seeding import seed_of
 from zoo.errors import UserError, counted
 from zoo.files import write_atomically
 from zoo.optim import average, build_optimizer, learning_rate
-from zoo.progress import TrainingProgress, Window, say
-from zoo.run import Run, new_run, open_run, refuse_other
+from zoo.progress import TrainingProgress, Window
+from zoo.run import Run
 from zoo.signals import Preempted, StopSignal
 
 
@@ -52,156 +49,11 @@ class State:
     skipped: dict[str, str] = dataclasses.field(default_factory=dict)
 
 
-def train(
-    name: str,
-    *,
-    recipe: str | None = None,
-    data: str | None = None,
-    task: str | None = None,
-    settings: Sequence[str] | Mapping[str, Any] = (),
-    steps: int | None = None,
-    seed: int | None = None,
-    device: str | None = None,
-    precision: str | None = None,
-    out: str | Path | None = None,
-    resume: bool = False,
-    show_progress: bool = True,
-) -> Run:
-    """Train a registered model and write its test report.
+def fit(run: Run, splits: Splits, stop: StopSignal, found: Found, *, show_progress: bool = True) -> State:
+    """Train the run's spec on `splits`.
 
     Args:
-        recipe: A recipe of the model; its default one when neither `recipe` nor `data` is given.
-        data: A dataset's name, a folder or a file.
-        task: Another task than the model's own.
-        settings: Spec values by dotted key, ``{"train.lr": 1e-3}`` or ``["train.lr=1e-3"]``.
-        steps, seed, device, precision: Short for ``train.steps`` and so on in `settings`.
-        out: The run folder; ``runs/NAME-DATETIME`` when not given.
-        resume: Go on with the run in `out`, bit for bit.
-
-    Returns:
-        The finished run.
-
-    Raises:
-        UserError: An argument, the data or the folder is wrong.
-        Preempted: A signal asked to stop; the run can be resumed.
-    """
-    flags = {"steps": steps, "seed": seed, "device": device, "precision": precision}
-    asked = {"recipe": recipe, "data": data, "task": task, "settings": _with_flags(settings, flags)}
-    if resume:
-        run = _run_to_resume(out, name, **asked)
-        if run.status().get("state") == "done" and run.report() is not None:
-            say("the run is finished already; this is its report", show=show_progress)
-            return run
-        splits, locked = _data_again(run), run.lock()
-    else:
-        splits, locked = _begin(out, name, **asked)
-    with locked as run, StopSignal() as stop, _followed(run, stop):
-        state = fit(run, splits, stop, show_progress=show_progress)
-        stop.at_once = True  # nothing can be lost any more
-        notes = [*splits.notes, *_skipped_note(state.skipped)]
-        evaluator.examine(run, splits, "test", notes=notes).write(run.folder)
-        run.set_status("done", step=state.step, best=state.best, skipped=state.skipped)
-    return run
-
-
-def _with_flags(settings: Sequence[str] | Mapping[str, Any], flags: Mapping[str, Any]) -> Any:
-    """The settings with what is short for ``train.KEY`` among them."""
-    said = {f"train.{key}": value for key, value in flags.items() if value is not None}
-    if isinstance(settings, Mapping):
-        return {**settings, **said}
-    return [*settings, *(f"{key}={value}" for key, value in said.items())]
-
-
-def _begin(out: str | Path | None, name: str, **asked: Any) -> tuple[Splits, AbstractContextManager[Run]]:
-    """The data of a new run, and its folder, which is made when it is entered."""
-    resolved = registry.open_registry().resolve(name, **asked)
-    devices.pick(resolved.spec.train.device)
-    # The data is looked at before a folder is made: a mistyped path leaves nothing behind.
-    splits = plugins.task_class(resolved.spec.task).datasets(resolved.spec)
-    _refuse_empty(splits, resolved.spec.data.name)
-    spec = registry.settle(resolved, splits.settings).spec
-    return splits, new_run(out, spec.model_copy(update={"plugins": plugins.stamps(spec.task)}))
-
-
-def _data_again(run: Run) -> Splits:
-    """The data of a run that goes on. What was learnt from it, such as a tokenizer, is not learnt again."""
-    newest, _ = newest_checkpoint(run.checkpoints)
-    return run.task_class.datasets(run.spec, newest and newest.metadata()["info"])
-
-
-@contextmanager
-def _followed(run: Run, stop: StopSignal) -> Iterator[None]:
-    """The run's status says what becomes of it, if it does not come to its end."""
-    run.set_status("running")
-    try:
-        yield
-    except (Preempted, KeyboardInterrupt) as stopped:
-        by = stopped.number if isinstance(stopped, Preempted) else stop.number or signal.SIGINT
-        newest, _ = newest_checkpoint(run.checkpoints)
-        preempted = Preempted(by, run.folder, newest.step if newest else None)
-        run.set_status("preempted", why=str(preempted))
-        raise preempted from None
-    except BaseException as error:
-        told = _too_large(run) if devices.is_out_of_memory(error) else error
-        run.set_status("failed", why=f"{type(told).__name__}: {told}")
-        if told is error:
-            raise
-        raise told from error
-
-
-def _run_to_resume(out: str | Path | None, name: str, **asked: Any) -> Run:
-    """The run in `out`, if it was made from what the command says. What it does not say, the run's spec says."""
-    if out is None:
-        raise UserError("--resume needs the run's folder\nname it with --out")
-    run = open_run(out)
-    if name != run.spec.model or any(asked.values()):
-        chosen = asked["data"] or (None if asked["recipe"] or name != run.spec.model else run.spec.data.name)
-        resolved = registry.open_registry().resolve(name, **{**asked, "data": chosen})
-        refuse_other(run, resolved, recipe=asked["recipe"] is not None)
-    devices.pick(run.spec.train.device)
-    return run
-
-
-def _refuse_empty(splits: Splits, name: str) -> None:
-    for split in ("train", "test"):
-        if not len(getattr(splits, split)):
-            raise UserError(
-                f"the {split} split of '{name}' is empty\n"
-                "add items, or set data.test_fraction and data.validation_fraction so that every split gets some"
-            )
-
-
-def _refuse_unstorable(info: Mapping[str, Any]) -> None:
-    for key, value in info.items():
-        try:
-            json.dumps(value)
-        except (TypeError, ValueError) as error:
-            raise UserError(
-                f"Splits.info['{key}'] cannot be stored with the weights: {error}\n"
-                "make it of JSON values, such as by .tolist()"
-            ) from error
-
-
-def _too_large(run: Run) -> UserError:
-    spec, cost = run.spec, plugins.cost(run.spec)
-    needs = f", about {training_memory_bytes(cost, spec.train) / 2**30:.2g} GiB by formula," if cost else ""
-    return UserError(
-        f"training '{spec.model}' with batches of {spec.train.batch_size}{needs} does not fit into the memory of "
-        f"{devices.pick(spec.train.device).type}\n"
-        "lower train.batch_size; train.accumulate, raised by as much, keeps the updates the same"
-    )
-
-
-def _skipped_note(skipped: Mapping[str, str]) -> list[str]:
-    if not skipped:
-        return []
-    listed = "; ".join(f"{name} ({why})" for name, why in list(skipped.items())[:20])
-    more = f"; {len(skipped) - 20} more, all in status.json" if len(skipped) > 20 else ""
-    return [f"{counted(len(skipped), 'item')} could not be read in training: skipped: {listed}{more}"]
-
-
-def fit(run: Run, splits: Splits, stop: StopSignal, *, show_progress: bool = True) -> State:
-    """Train the run's spec on `splits`, from its newest checkpoint where there is one.
+        found: The checkpoint to go on from, if any, and what is wrong with others.
 
     Raises:
         UserError: A loss is not finite, an item cannot be read, or the data is not what the run began with.
@@ -225,7 +77,7 @@ def fit(run: Run, splits: Splits, stop: StopSignal, *, show_progress: bool = Tru
     model = run.task_class.build(spec).to(device)
     ema = average(model, train.ema_decay) if train.ema_decay else None
     optimizer = build_optimizer(model, train)
-    state, going_on = _restored(run, splits, model, optimizer, ema)
+    state, going_on = _restored(run, splits, found, model, optimizer, ema)
 
     progress = TrainingProgress(total, state.step, math.ceil(total / plan.updates_per_epoch), show=show_progress)
     for note in [*splits.notes, *going_on]:
@@ -341,12 +193,23 @@ def fit(run: Run, splits: Splits, stop: StopSignal, *, show_progress: bool = Tru
     return state
 
 
+def _refuse_unstorable(info: Mapping[str, Any]) -> None:
+    for key, value in info.items():
+        try:
+            json.dumps(value)
+        except (TypeError, ValueError) as error:
+            raise UserError(
+                f"Splits.info['{key}'] cannot be stored with the weights: {error}\n"
+                "make it of JSON values, such as by .tolist()"
+            ) from error
+
+
 def _rank(evaluation: Mapping[str, Any], sign: int) -> tuple[float, float]:
     return sign * evaluation["value"], -evaluation["loss"]
 
 
 def _restored(
-    run: Run, splits: Splits, model: nn.Module, optimizer: Optimizer, ema: AveragedModel | None
+    run: Run, splits: Splits, found: Found, model: nn.Module, optimizer: Optimizer, ema: AveragedModel | None
 ) -> tuple[State, list[str]]:
     """The state to go on from, tensors put back, and what the user should know of it.
 
@@ -355,7 +218,7 @@ def _restored(
     """
     parts: dict[str, Dataset] = {"train": splits.train, "validation": splits.validation, "test": splits.test}
     data = {name: {"items": len(part), "sha256": _fingerprint(part)} for name, part in parts.items()}
-    newest, notes = newest_checkpoint(run.checkpoints)
+    newest, notes = found.checkpoint, list(found.broken)
     if newest is None:
         if notes:
             listed = "".join(f"\n  {note}" for note in notes)

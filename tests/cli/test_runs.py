@@ -14,7 +14,7 @@ from PIL import Image
 from zoo.cli import main
 from zoo.evaluator import predictions
 from zoo.run import Run
-from zoo.trainer import train
+from zoo.training import train
 
 
 class Ended(NamedTuple):

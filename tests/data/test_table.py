@@ -32,6 +32,12 @@ def test_what_is_read(tmp_path: Path, name: str, content: str) -> None:
     ]
 
 
+def test_the_nameless_index_of_pandas_is_no_column(tmp_path: Path) -> None:
+    sheet = read_sheet(written(tmp_path, "a.csv", ",text,label\n0,fine,x\n1,bad,y\n"))
+    assert list(sheet.columns) == ["text", "label"]
+    assert sheet.rows[1].values == {"text": "bad", "label": "y"}
+
+
 def test_tab_separated_values_have_no_quotes(tmp_path: Path) -> None:
     sheet = read_sheet(written(tmp_path, "a.tsv", 'text\tlabel\n"so it began\tx\nfine" he said\ty\n'))
     assert [row.values["text"] for row in sheet.rows] == ['"so it began', 'fine" he said']
@@ -55,6 +61,7 @@ def test_a_cell_may_be_very_long(tmp_path: Path) -> None:
         ("a.csv", 'text,label\n"never closed,x\n', "no well-formed table: line 2"),
         ("a.csv", "text,text,label\na,b,x\n", "several columns called 'text'"),
         ("a.csv", "text,,label\na,b,x\n", "a column of the first line has no name"),
+        ("a.xlsx", b"PK\x03\x04\xff\x00", "is no table: known are .csv .tsv .jsonl .ndjson"),
         ("a.jsonl", '{"text": "a"}\n{"text":\n', "line 2, is no JSON"),
         ("a.jsonl", "[1, 2]\n", "line 1, is no JSON object"),
         ("a.xlsx", "x", "is no table: known are .csv .tsv .jsonl .ndjson"),

@@ -1,6 +1,7 @@
 """Sound files as people have them."""
 
 import struct
+import time
 from pathlib import Path
 
 import numpy as np
@@ -69,6 +70,24 @@ def test_what_cannot_be_read_is_told(tmp_path: Path) -> None:
     (tmp_path / "cut.wav").write_bytes(content[: len(content) // 2])
     with pytest.raises(UserError, match="is cut short: 50% of what its header promises is missing"):
         read(tmp_path / "cut.wav", 8000)
+
+
+def test_a_cut_file_of_another_kind_is_told(tmp_path: Path) -> None:
+    noise = np.random.default_rng(0).normal(0, 0.1, 48000)
+    for name, options in (("a.wav", {"format": "WAVEX", "subtype": "PCM_24"}), ("a.mp3", {}), ("a.flac", {})):
+        soundfile.write(tmp_path / name, noise, 16000, **options)
+        content = (tmp_path / name).read_bytes()
+        (tmp_path / name).write_bytes(content[: len(content) // 2])
+        with pytest.raises(UserError, match="is cut short|cannot read the recording"):
+            read(tmp_path / name, 16000)
+
+
+def test_odd_rates_cost_little() -> None:
+    started = time.process_time()
+    samples = load(Sound(sine(1.0, 44099).astype(np.float32), 44099), 16000)
+    assert time.process_time() - started < 5  # a filter for each phase would take minutes and gigabytes
+    assert len(samples) == 16000
+    assert pitch(samples, 16000) == pytest.approx(440, abs=2)
 
 
 def test_a_streamed_header_without_a_length_is_believed(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from zoo.data.places import locate
 from zoo.errors import UserError
 from zoo.registry import open_registry
 from zoo.specs import DataSpec, RunSpec
-from zoo.trainer import train
+from zoo.training import train
 from zoo_speech.data import Recordings, load_place
 from zoo_speech.decode import best_path
 from zoo_speech.model import SpeechEmbed
@@ -137,11 +137,32 @@ def test_a_folder_with_a_list(tmp_path: Path) -> None:
     assert part[0] == Item("a.wav", folder / "a.wav", "Hello there.")
 
 
-def test_missing_files_stop_or_are_left_out(tmp_path: Path) -> None:
-    folder = write_folder(tmp_path, ["a.wav,yes", "missing.wav,no"])
-    with pytest.raises(UserError, match=r"1 file that .* names are missing: metadata.csv:3 'missing.wav'"):
-        load_place(DataSpec(name=str(folder)))
-    assert len(load_place(DataSpec(name=str(folder), on_error="skip")).splits["train"]) == 1
+def test_files_that_cannot_be_read_are_told_before_training(tmp_path: Path) -> None:
+    folder = write_folder(tmp_path, ["a.wav,yes", "missing.wav,no", "zero.wav,no", ",no"])
+    soundfile.write(folder / "zero.wav", np.zeros(0), 8000)
+    found = load_place(DataSpec(name=str(folder)))
+    assert found.splits["train"].ids == ["a.wav"]
+    assert list(found.problems) == ["missing.wav", "zero.wav", "metadata.csv:5"]
+    assert "there is no file" in found.problems["missing.wav"]
+
+
+def test_splits_by_column_and_by_folder(tmp_path: Path) -> None:
+    header = "file_name,transcription,Split"
+    folder = write_folder(tmp_path / "column", ["a.wav,yes,train", "b.wav,no,TEST"], header)
+    assert {split: len(part) for split, part in load_place(DataSpec(name=str(folder))).splits.items()} == {
+        "train": 1,
+        "test": 1,
+    }
+    with pytest.raises(UserError, match="metadata.csv:2: the split 'dev' is none of"):
+        load_place(DataSpec(name=str(write_folder(tmp_path / "wrong", ["a.wav,yes,dev"], header))))
+    for split in ("train", "test"):
+        write_folder(tmp_path / "folders" / split, ["a.wav,yes", "a.wav,no"])
+    splits = load_place(DataSpec(name=str(tmp_path / "folders"))).splits
+    assert splits["train"].ids == ["train/a.wav", "train/a.wav (train/metadata.csv:3)"]
+    write_folder(tmp_path / "folders" / "val", ["a.wav,yes"])
+    write_folder(tmp_path / "folders" / "valid", ["a.wav,yes"])
+    with pytest.raises(UserError, match="has both 'val' and 'valid' for one split"):
+        load_place(DataSpec(name=str(tmp_path / "folders")))
 
 
 def test_a_speaker_is_held_out(tmp_path: Path) -> None:
@@ -207,10 +228,28 @@ def test_what_check_finds(tmp_path: Path) -> None:
     assert named["odd rate"] == ["rate.wav"]
     assert named["empty transcription"] == ["empty.wav"]
     assert named["too long"] == ["long.wav"]
-    assert named["unreadable"] == ["zero.wav"]
+    assert named["unusable"] == ["zero.wav"]
     assert named["rare characters"] == ["rare.wav"]
     assert named["outside the alphabet"] == ["strange.wav"]
     assert "'q' 'u' 'è'" in found["outside the alphabet"].message
+    assert "mislabelled" not in found
+
+
+def test_what_differs_in_writing_only_is_no_contradiction(tmp_path: Path) -> None:
+    folder = write_folder(tmp_path, ["a.wav,high", "b.wav,High.", "c.wav,low"])
+    for name in ("a", "b", "c"):
+        soundfile.write(folder / f"{name}.wav", np.linspace(-0.5, 0.5, 8000), 8000)
+    spec = open_registry().resolve("stt-micro", data=str(folder)).spec
+    (wrong,) = (finding for finding in SpeechToText.check(spec) if finding.kind == "mislabelled")
+    assert wrong.message == "the same content with 2 labels (high, low): one at least is wrong"
+
+
+def test_one_clipped_channel_is_found(tmp_path: Path) -> None:
+    folder = write_folder(tmp_path, ["a.wav,high"])
+    both = np.stack([np.sign(np.sin(np.arange(8000))), np.zeros(8000)], 1)
+    soundfile.write(folder / "a.wav", both, 8000)
+    spec = open_registry().resolve("stt-micro", data=str(folder)).spec
+    assert "clipped" in {finding.kind for finding in SpeechToText.check(spec)}
 
 
 # ---------------------------------------------------------------- samples and training

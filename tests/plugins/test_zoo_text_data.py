@@ -8,6 +8,7 @@ import pytest
 
 from zoo.contract import Source
 from zoo.data.places import locate
+from zoo.data.splits import split
 from zoo.errors import UserError
 from zoo.specs import DataSpec
 from zoo_text.data import Texts, lexicographer_file
@@ -55,7 +56,7 @@ def test_a_folder_holds_a_table_for_each_split(tmp_path: Path) -> None:
     found = source(tmp_path)
     assert {name: len(part) for name, part in found.splits.items()} == {"train": 2, "test": 1}
     table(tmp_path, "text,label\nc,x\n", "test.csv")
-    with pytest.raises(UserError, match=r"has both 'test.csv' and 'test.jsonl'"):
+    with pytest.raises(UserError, match=r"has both 'test.csv' and 'test.jsonl' for one split"):
         source(tmp_path)
 
 
@@ -64,9 +65,11 @@ def test_a_folder_of_class_folders(tmp_path: Path) -> None:
         table(tmp_path / label, text, "1.txt")
     (tmp_path / "ham" / "2.txt").write_bytes(b"caf\xe9")
     found = source(tmp_path)
-    assert [(text, target) for _, text, target in rows(found)][::2] == [("see you at noon", 0), ("win\n now", 1)]
-    with pytest.raises(UserError, match=r"2.txt' is not UTF-8: byte 0xe9 in line 1"):
-        found.splits["train"][1]
+    assert found.info == {"classes": ["ham", "spam"], "multi_label": False}
+    assert rows(found) == [("ham/1.txt", "see you at noon", 0), ("spam/1.txt", "win\n now", 1)]
+    ((name, why),) = found.problems.items()
+    assert name == "ham/2.txt"
+    assert "is not UTF-8: byte 0xe9 in line 1" in why
 
 
 def test_several_labels_by_separator_or_as_lists(tmp_path: Path) -> None:
@@ -77,13 +80,36 @@ def test_several_labels_by_separator_or_as_lists(tmp_path: Path) -> None:
         assert [target for *_, target in rows(found)] == [[0, 1], [], [1]]
 
 
-def test_rows_without_a_label_stop_or_are_left_out(tmp_path: Path) -> None:
-    path = table(tmp_path, "text,label\na,x\nb,\nc,y\n")
-    with pytest.raises(UserError, match=r"1 row without a label: reviews.csv:3"):
-        source(path)
-    found = source(path, on_error="skip")
-    assert len(found.splits["train"]) == 2
-    assert found.notes[1] == "left out: 1 row without a label: reviews.csv:3"
+def test_rows_that_cannot_be_used_stop_or_are_left_out(tmp_path: Path) -> None:
+    lines = [{"text": f"text {i}", "label": "xy"[i % 2]} for i in range(20)]
+    lines += [{"text": 5, "label": "x"}, {"text": "\ud83d", "label": "x"}, {"text": " ", "label": "x"}]
+    lines += [{"text": "a", "label": None}, {"text": "a", "label": {"q": 1}}]
+    found = source(table(tmp_path, "\n".join(map(json.dumps, lines)), "a.jsonl"))
+    assert found.info["classes"] == ["x", "y"]
+    assert dict(found.problems) == {
+        "a.jsonl:21": "the text is no string, but int",
+        "a.jsonl:22": "the text is no Unicode: it holds half a character, or bytes that are no UTF-8",
+        "a.jsonl:23": "the text is empty",
+        "a.jsonl:24": "it has no label",
+        "a.jsonl:25": "a label is no name, but a list or an object",
+    }
+    with pytest.raises(UserError, match=r"5 items of .* cannot be used:\n  a.jsonl:21: .*\n(?s:.*)on_error=skip"):
+        split(found, DataSpec(name="a.jsonl"))
+    train, validation, test, notes = split(found, DataSpec(name="a.jsonl", on_error="skip"))
+    assert len(train) + len(validation) + len(test) == 20
+    assert notes[1].startswith("left out: 5 items that cannot be used: a.jsonl:21 (the text is no string, but int); ")
+
+
+def test_labels_of_several_that_are_no_names_are_passed_over(tmp_path: Path) -> None:
+    found = source(
+        table(tmp_path, '{"text": "a", "label": ["x", "", null]}\n{"text": "b", "label": ["--1"]}\n', "a.jsonl")
+    )
+    assert found.info["classes"] == ["--1", "x"]
+
+
+def test_texts_and_labels_are_two_columns(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="'text' cannot be both the texts and the labels"):
+        source(table(tmp_path, "text,label\na,x\n"), text_column="text", label_column="text")
 
 
 def test_labels_that_differ_by_case_are_told(tmp_path: Path) -> None:
@@ -117,13 +143,14 @@ def test_hugging_face_datasets_are_read(tmp_path: Path, monkeypatch: pytest.Monk
     datasets = pytest.importorskip("datasets")
     monkeypatch.setenv("HF_HOME", str(tmp_path / "home"))
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", str(tmp_path / "cache"))
-    for split, labels in (("train", ["pos", "neg", "pos"]), ("test", ["neg"])):
-        lines = [json.dumps({"sentence": f"{split} {i}", "label": label}) for i, label in enumerate(labels)]
-        table(tmp_path / "set", "\n".join(lines), f"{split}.jsonl")
+    for name, labels in (("train", ["pos", "neg", "pos"]), ("test", ["neg", None]), ("extra", ["pos"])):
+        lines = [json.dumps({"sentence": f"{name} {i}", "label": label}) for i, label in enumerate(labels)]
+        table(tmp_path / "set", "\n".join(lines), f"{name}.jsonl")
     found = read_source(DataSpec(name=f"hf:{tmp_path / 'set'}"))
     assert found.info["classes"] == ["neg", "pos"]
     assert rows(found)[0] == ("train-0", "train 0", 1)
     assert rows(found, "test") == [("test-0", "test 0", 0)]
+    assert dict(found.problems) == {"test-1": "it has no label"}
     with pytest.raises(UserError, match=r"cannot load 'hf:.*nowhere'"):
         read_source(DataSpec(name=f"hf:{tmp_path / 'nowhere'}"))
 

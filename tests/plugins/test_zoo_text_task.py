@@ -17,7 +17,7 @@ from zoo.predictor import predict
 from zoo.registry import open_registry
 from zoo.run import Run
 from zoo.specs import RunSpec
-from zoo.trainer import train
+from zoo.training import train
 from zoo_text import tokenizer as tokenizers
 from zoo_text.task import TextClassification
 

@@ -192,7 +192,7 @@ def _overview(folder: Path) -> dict[str, Any]:
         row |= {"state": status.get("state"), "problem": str(status.get("why") or "").partition("\n")[0] or None}
         trained = [each for each in run.metrics() if each["split"] == "train"]
         row["steps"] = status.get("step") or (trained[-1]["step"] if trained else 0)
-        row["seconds"] = round(_seconds(trained, run.spec.train.batch_size * run.spec.train.accumulate))
+        row["seconds"] = round(sum(each["seconds"] for each in trained))
         if report := run.report():
             row |= {"metric": report.primary, **report.metrics[report.primary]._asdict()}
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
@@ -208,15 +208,6 @@ def _eval_stem(run: Path, data: str, split: str) -> str:
     except (OSError, ValueError, KeyError, TypeError):
         before = data
     return stem if before == data else f"eval-{_slug(Path(data).name)}-{crc32(data.encode()):08x}-{split}"
-
-
-def _seconds(trained: Sequence[dict[str, Any]], items_per_step: int) -> float:
-    """Time spent training, without evaluations, from the rows of metrics.jsonl."""
-    steps = [0, *(row["step"] for row in trained)]
-    return sum(
-        (step - before) * items_per_step / row["items_per_second"]
-        for before, step, row in zip(steps, steps[1:], trained, strict=False)
-    )
 
 
 def _modified(folder: Path) -> float:

@@ -31,7 +31,7 @@ def train(
     Example: zoo train vit-small --set train.epochs=10 --out runs/first
     """
     from zoo.signals import Preempted
-    from zoo.trainer import train as run_training
+    from zoo.training import train as run_training
 
     try:
         run = run_training(

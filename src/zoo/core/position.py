@@ -79,7 +79,7 @@ class LearnedPosition(nn.Module):
                 f"a sequence has {end} tokens, but only {self.weight.shape[0]} positions were learned; shorten it"
             )
         if layout.packed:
-            # Indexing with repeated places has a gradient that depends on the threads' order; that of embedding does not.
+            # Indexing adds the gradients of repeated places in whichever order the threads come; embedding does not.
             return x + F.embedding(layout.positions(x) + offset, self.weight)
         return x + self.weight[offset:end]
 

@@ -153,10 +153,9 @@ class Registry:
         return default.data.name if default else None
 
     def measured(self, name: str) -> tuple[str, Measured] | None:
-        """A measured result of a model and its data: that of the default recipe, or else the first there is."""
-        default = f"{name}/{self.models[name].recipe}"
-        recipes = sorted(self.recipes_of(name).items(), key=lambda pair: pair[0] != default)
-        return next(((each.data.name, each.measured) for _, each in recipes if each.measured), None)
+        """A model's best measured result and its data; of equal ones that of the default recipe."""
+        results = [(each.data.name, each.measured) for each in self.recipes_of(name).values() if each.measured]
+        return max(results, key=lambda result: result[1].goodness, default=None)
 
     def layers(self, model: str, recipe: str | None, data: str | None, task: str) -> list[Layer]:
         """What the catalogues say, lowest first: the model, the recipe, what a known dataset decides."""

@@ -21,7 +21,7 @@ from zoo.core import Output
 from zoo.data.seeding import item_rng
 from zoo.specs import RunSpec
 from zoo.testing.subject import NUM_ITEMS, SETTINGS, subject_of
-from zoo.trainer import train
+from zoo.training import train
 
 TOLERANCE = 1e-5
 OVERFIT_STEPS = 300
