@@ -324,3 +324,32 @@ def test_a_broken_run_spec_is_told_by_line(tmp_path: Path) -> None:
 def test_gather_keeps_the_order_of_catalogues(tmp_path: Path) -> None:
     files = [catalogue(tmp_path / f"{name}.yaml", f"models:\n  {name}: {{{TASK}, {CORE}}}\n") for name in "ba"]
     assert list(gather([(path.stem, load(path)) for path in files]).models) == ["b", "a"]
+
+
+# ---------------------------------------------------------------- data by a user's word
+
+
+def test_data_is_a_name_a_path_or_an_address(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    known = open_registry()
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "ab:cd").mkdir()
+    assert known.place("digits", "image-classification") == "digits"
+    assert known.place(Path("ab:cd")) == str(tmp_path / "ab:cd")
+    assert known.place("hf:owner/name@main") == "hf:owner/name@main"
+    with pytest.raises(UserError, match="dataset 'digits' is for image-classification, not for speech-to-text"):
+        known.place("digits", "speech-to-text")
+
+
+@pytest.mark.parametrize("value", ["|", ", ", "&", "-", ":", "#", "7", "null-ish"])
+def test_text_is_taken_as_it_is(value: str) -> None:
+    settings = [f"data.label_separator={value}"]
+    assert open_registry().resolve("text-micro", settings=settings).spec.data.label_separator == value
+    quoted = [f'data.label_separator="{value}"']
+    assert open_registry().resolve("text-micro", settings=quoted).spec.data.label_separator == value
+
+
+def test_settings_of_data_that_a_task_does_not_read_are_refused() -> None:
+    with pytest.raises(UserError, match=r"'image-classification' does not read data.holdout_group"):
+        open_registry().resolve("vit-micro", settings=["data.holdout_group=ann"])
+    with pytest.raises(UserError, match=r"does not read data.label_column; it reads data.text_column, data.holdout"):
+        open_registry().resolve("stt-micro", settings=["data.label_column=x"])

@@ -104,7 +104,7 @@ def _beginning(out: str | Path | None, name: str, **asked: Any) -> Iterator[Read
 
 @contextmanager
 def _going_on(run: Run) -> Iterator[Ready]:
-    """A run that goes on. What was learnt from its data, such as a tokenizer, is not learnt again."""
+    """A run that goes on. What was learnt from its data is not learnt again."""
     with run.lock():
         found = newest_checkpoint(run.checkpoints)
         info = found.checkpoint.metadata()["info"] if found.checkpoint else None

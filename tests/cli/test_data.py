@@ -56,7 +56,7 @@ def test_check_takes_the_task_that_reads_the_place(tmp_path: Path) -> None:
     assert "none of its columns is called" in run("check", data, status=2)
     columns = ("--set", "data.text_column=tweet", "--set", "data.label_column=mood")
     found = json.loads(run("check", data, *columns, "--json"))
-    assert {finding["kind"] for finding in found} == {"note", "label typo", "tiny class", "imbalance"}
+    assert {finding["kind"] for finding in found} == {"reading", "label typo", "tiny class", "imbalance"}
     (tmp_path / "empty").mkdir()
     with pytest.raises(UserError, match="say so with --task; these can be checked: image-classification, speech-"):
         run("check", str(tmp_path / "empty"))

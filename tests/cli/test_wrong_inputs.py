@@ -376,3 +376,25 @@ def test_a_recording_that_cannot_be_used(zoo: Zoo, voice: Path, tmp_path: Path, 
     assert (ended.status, message in ended.err) == (2, True), ended.err
     ended = zoo(*train, "--set", "data.on_error=skip", "--out", tmp_path / "run")
     assert ended.status == 0, ended.err
+
+
+def test_a_separator_on_the_command_line(zoo: Zoo, tmp_path: Path) -> None:
+    rows = "\n".join(f"late and broken {i},late{'|broken' * (i % 2)}" for i in range(30))
+    (tmp_path / "table.csv").write_text(f"text,label\n{rows}\n")
+    ended = zoo(
+        "train", "text-micro", "--data", tmp_path / "table.csv", "--set", "data.label_separator=|",
+        "--set", "core.depth=1", "--steps", 2, "--device", "cpu", "--out", tmp_path / "run",
+    )  # fmt: skip
+    assert ended.status == 0, ended.err
+    assert open_run(tmp_path / "run").spec.head["multi_label"] is True
+
+
+def test_what_does_not_fit_is_told(zoo: Zoo, tmp_path: Path) -> None:
+    ended = zoo("train", "vit-micro", "--set", "train.batch_length=5", "--out", tmp_path / "run")
+    assert (ended.status, "have no lengths set train.batch_size instead" in ended.err) == (2, True), ended.err
+    ended = zoo("data", "check", "digits", "--task", "speech-to-text")
+    assert (ended.status, "is for image-classification" in ended.err) == (2, True), ended.err
+    ended = zoo("data", "check", "morse:snr=-5")
+    assert (ended.status, "say so with --task" in ended.err) == (2, True), ended.err
+    ended = zoo("data", "fetch", "spoken-digit-strings")
+    assert (ended.status, "run 'zoo data fetch spoken-digits'" in ended.err) == (2, True), ended.err

@@ -77,3 +77,15 @@ def test_interpolation_equals_timm(num_prefix: int, new: tuple[int, int]) -> Non
     assert (interpolate_grid(table, (4, 4), new, num_prefix=num_prefix) - want).abs().max() <= 1e-6
     with pytest.raises(ValueError, match="no grid of 3 x 4"):
         interpolate_grid(table, (3, 4), new, num_prefix=num_prefix)
+
+
+def test_the_gradient_of_packed_positions_is_the_same_every_time() -> None:
+    """Places repeat from sequence to sequence; their gradients must not be added in the threads' order."""
+    layout = Layout.from_lengths([40] * 200)
+    position, x = LearnedPosition(40, 96), torch.randn(8000, 96)
+    gradients = []
+    for _ in range(5):
+        position.zero_grad()
+        (position(x, layout) * x).sum().backward()
+        gradients.append(position.weight.grad.clone())
+    assert all(torch.equal(each, gradients[0]) for each in gradients)

@@ -78,7 +78,7 @@ def test_a_cut_file_of_another_kind_is_told(tmp_path: Path) -> None:
         soundfile.write(tmp_path / name, noise, 16000, **options)
         content = (tmp_path / name).read_bytes()
         (tmp_path / name).write_bytes(content[: len(content) // 2])
-        with pytest.raises(UserError, match="is cut short|cannot read the recording"):
+        with pytest.raises(UserError, match=r"is cut short|cannot read the recording"):
             read(tmp_path / name, 16000)
 
 

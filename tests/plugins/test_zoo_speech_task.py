@@ -153,7 +153,7 @@ def test_splits_by_column_and_by_folder(tmp_path: Path) -> None:
         "train": 1,
         "test": 1,
     }
-    with pytest.raises(UserError, match="metadata.csv:2: the split 'dev' is none of"):
+    with pytest.raises(UserError, match=r"metadata.csv:2: the split 'dev' is none of"):
         load_place(DataSpec(name=str(write_folder(tmp_path / "wrong", ["a.wav,yes,dev"], header))))
     for split in ("train", "test"):
         write_folder(tmp_path / "folders" / split, ["a.wav,yes", "a.wav,no"])

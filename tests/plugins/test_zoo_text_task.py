@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tokenizers import Tokenizer
+from tokenizers import Tokenizer, models
 
 import zoo.testing
 from zoo.contract import Item
@@ -91,7 +91,7 @@ def test_the_run_stores_its_tokenizer(trained: Run) -> None:
     stored = Tokenizer.from_str(info["tokenizer"])
     assert stored.get_vocab_size() == trained.spec.embed["vocab_size"]
     assert "apple" in stored.get_vocab()
-    assert "##" in "".join(stored.get_vocab())
+    assert stored.encode("apples").tokens == ["[CLS]", "apple", "##s", "[SEP]"]
 
 
 def test_only_training_texts_teach_the_tokenizer(trained: Run, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -117,6 +117,48 @@ def test_other_data_is_evaluated_in_the_model_s_class_order(trained: Run, tmp_pa
     (tmp_path / "more.jsonl").write_text('{"text": "a pear", "label": ["fruit", "tool"]}\n' * 3)
     with pytest.raises(UserError, match=r"texts of .* have several labels each, but the model gives one"):
         evaluate(trained, tmp_path / "more.jsonl", "all")
+
+
+def test_class_folders_are_learnt_and_evaluated(tmp_path: Path) -> None:
+    for label, words in (("fruit", FRUITS), ("tool", TOOLS)):
+        (tmp_path / "data" / label).mkdir(parents=True)
+        for i in range(30):
+            (tmp_path / "data" / label / f"{i}.txt").write_text(f"number{i} of the {words[i % 4]}")
+    settings = {"core.depth": 1, "train.lr": 2e-3, "embed.max_vocab_size": 400}
+    run = train(
+        "text-micro",
+        data=str(tmp_path / "data"),
+        steps=30,
+        settings=settings,
+        device="cpu",
+        out=tmp_path / "run",
+        show_progress=False,
+    )
+    assert evaluate(run, tmp_path / "data", "all").metrics["accuracy"].value > 0.9
+
+
+def test_other_tables_may_have_other_columns(trained: Run, tmp_path: Path) -> None:
+    (tmp_path / "more.csv").write_text("tweet,mood\nthe saw,tool\na chisel,tool\nand a drill,tool\n")
+    with pytest.raises(UserError, match=r"data.label_column=NAME"):
+        evaluate(trained, tmp_path / "more.csv", "all")
+    columns = {"data.text_column": "tweet", "data.label_column": "mood"}
+    assert evaluate(trained, tmp_path / "more.csv", "all", settings=columns).n == 3
+    with pytest.raises(UserError, match="the run has it already"):
+        evaluate(trained, tmp_path / "more.csv", "all", settings={"train.lr": 1})
+    with pytest.raises(UserError, match="dataset 'digits' is for image-classification, not for text-classification"):
+        evaluate(trained, "digits")
+
+
+def test_what_is_no_text_is_answered_by_its_error(trained: Run, tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "rows.jsonl").write_text('{"text": "a plum"}\n{"text": 5}\n{"text": "\\ud83d"}\n')
+    (tmp_path / "folder" / "note.md").write_text("the hammer")
+    answers = predict(trained, ["caf\udce9", str(tmp_path / "folder")])
+    assert [answer.values.get("label") for answer in answers] == [None, "tool", "fruit", None, None]
+    assert [answer.error for answer in answers][3:] == [
+        "the text is no string, but int",
+        "the text is no Unicode: it holds half a character, or bytes that are no UTF-8",
+    ]
 
 
 def test_texts_with_several_labels(tmp_path: Path) -> None:
@@ -161,6 +203,17 @@ def test_pieces_keep_accents_and_characters_that_were_seen() -> None:
     assert pieces[-1] == tokenizers.SEPARATOR
 
 
+def test_an_unseen_han_character_hides_itself_only() -> None:
+    tokenizer = tokenizers.learn("wordpiece", ["今天天气不错"] * 3, max_vocab_size=300, lowercase=False)
+    assert tokenizer.encode("今天公园").tokens == ["[CLS]", "今", "天", "[UNK]", "[UNK]", "[SEP]"]
+
+
+def test_ids_may_have_gaps() -> None:
+    vocabulary = {"[UNK]": 0, "a": 5000}
+    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="[UNK]"))
+    assert tokenizers.size(tokenizer) == 5001
+
+
 def test_a_given_tokenizer_is_used(tmp_path: Path) -> None:
     given = tokenizers.learn("bpe", ["given words only"] * 3, max_vocab_size=300, lowercase=True)
     given.save(str(tmp_path / "tokenizer.json"))
@@ -199,11 +252,6 @@ def test_augmentation_leaves_special_tokens_and_some_text(info: Mapping[str, Any
         assert len(pieces) == 5 if augmentation == "mask" else 3 <= len(pieces) <= 5
 
 
-def test_an_empty_text_is_told(info: Mapping[str, Any]) -> None:
-    with pytest.raises(UserError, match="the text is empty"):
-        TextClassification(spec_of(), info).transform(Item("x", " \n"), None)
-
-
 # ---------------------------------------------------------------- checking
 
 
@@ -219,13 +267,13 @@ def test_what_check_finds(tmp_path: Path) -> None:
     )
     kinds = {(finding.kind, finding.severity) for finding in found}
     assert kinds >= {
-        ("empty text", "error"), ("label case", "error"), ("label typo", "warning"), ("encoding", "warning"),
+        ("unusable", "error"), ("label case", "error"), ("label typo", "warning"), ("encoding", "warning"),
         ("mislabelled", "error"), ("leak", "warning"), ("over-long", "warning"), ("tiny class", "warning"),
     }  # fmt: skip
     typo = next(finding for finding in found if finding.kind == "label typo")
     assert typo.message == "'postive' (1) may be a typing error of 'positive' (31)"
     named = {finding.kind: list(finding.items) for finding in found}
-    assert named["empty text"] == ["reviews.csv:64"]
+    assert named["unusable"] == ["reviews.csv:64"]
     assert named["over-long"] == ["reviews.csv:69"]
     leaks = [item for finding in found if finding.kind == "leak" for item in finding.items]
     assert {"reviews.csv:67", "reviews.csv:68"} <= set(leaks)
