@@ -17,7 +17,7 @@ from pathlib import Path
 from benchmarks import record
 from zoo import device
 
-MODELS = ("vit-micro", "text-micro")
+MODELS = ("vit-micro", "text-micro", "stt-micro")
 SETTINGS = ("train.save_every=7", "train.ema_decay=0.99", "train.log_every=1")
 STEPS = 120
 KILLS = 3

@@ -23,7 +23,7 @@ def accuracy(rows: list[Row]) -> str:
         "data",
         "model",
         "train / test items",
-        "test accuracy",
+        "on the test split",
         "bar",
         "seeds",
         "time a run",
@@ -38,7 +38,8 @@ def accuracy(rows: list[Row]) -> str:
         baselines = ", ".join(f"{name} {100 * value:.1f} %" for name, value in row["baselines"].items())
         lines.append(
             f"| {row['data']} | {row['model']} | {row['n_train']:,} / {row['n_test']:,} "
-            f"| **{100 * row['mean']:.2f}**{spread} %{beside} | ≥ {100 * row['bar']:.1f} %: {verdict} "
+            f"| {row['metric']} **{100 * row['mean']:.2f}**{spread} %{beside} "
+            f"| {'≥' if row.get('higher_is_better', True) else '≤'} {100 * row['bar']:.1f} %: {verdict} "
             f"| {', '.join(map(str, row['seeds']))} | {row['seconds'] / 60:.1f} min | {baselines} | {row['hardware']} "
             f"| `{row['command']}` |"
         )

@@ -21,6 +21,7 @@ def test_a_recipes_result_is_the_benchmarks(name: str) -> None:
         "metric": row["metric"],
         "value": round(row["mean"], 4),
         "std": None if row["std"] is None else round(row["std"], 4),
+        "higher_is_better": row.get("higher_is_better", True),
         "seeds": len(row["seeds"]),
         "seconds": round(row["seconds"]),
         "hardware": row["hardware"],

@@ -101,7 +101,7 @@ def evaluate(
     settings: Sequence[str] | Mapping[str, Any] = (),
     device: str | None = None,
 ) -> Report:
-    """Evaluate a run's best checkpoint by validation, such as ``zoo.evaluate("runs/photos", "new-photos", "all")``.
+    """Evaluate a run's best checkpoint by validation, such as ``zoo.evaluate("runs/first", "new-data", "all")``.
 
     Args:
         run: A finished or stopped run, or its folder.
@@ -112,7 +112,7 @@ def evaluate(
         device: `auto`, `cpu`, `cuda`, `cuda:N` or `mps`; what the run was trained on when None.
 
     Returns:
-        Figures with intervals, tables and pictures; ``report.write(folder)`` writes them.
+        Figures with intervals, tables and drawings; ``report.write(folder)`` writes them.
 
     Raises:
         UserError: The run, the split or the data is wrong.

@@ -38,7 +38,7 @@ def predict(
     top_k: int = 1,
     device: str | None = None,
 ) -> list[Answer]:
-    """Predict inputs in order, such as ``zoo.predict("runs/photos", "cat.jpg")[0].values["label"]``.
+    """Predict inputs in order, such as ``zoo.predict("runs/first", "new-item")[0].values["label"]``.
 
     An input that cannot be read is answered by its error, and the rest goes on.
 
