@@ -17,7 +17,7 @@ BIASES = ("q", "k", "v", "out", "mlp", "norm")
 @st.composite
 def cores(draw) -> CoreSpec:
     num_kv_heads = draw(st.sampled_from([1, 2, 4]))
-    cross = draw(st.booleans())
+    cross, causal = draw(st.booleans()), draw(st.booleans())
     return CoreSpec(
         dim=draw(st.sampled_from([32, 48])),
         depth=draw(st.integers(1, 3)),
@@ -34,7 +34,8 @@ def cores(draw) -> CoreSpec:
         layer_scale=draw(st.sampled_from([None, 0.1])),
         rotary_theta=draw(st.sampled_from([None, 10_000.0])),
         windows=draw(st.sampled_from([None, (4, 0)])),
-        causal=draw(st.booleans()),
+        causal=causal,
+        conv_kernel=None if causal else draw(st.sampled_from([None, 5])),
         cross_attention=cross,
         context_dim=draw(st.sampled_from([None, 20])) if cross else None,
     )
@@ -55,7 +56,13 @@ def test_parameters_and_flops_are_those_of_the_built_core(core: CoreSpec, num_to
 @pytest.mark.parametrize("activation", ["gelu", "gelu_tanh", "quick_gelu", "relu", "silu", "swiglu", "geglu"])
 @pytest.mark.parametrize(
     "knobs",
-    [{}, {"qk_norm": True, "layer_scale": 0.1}, {"num_kv_heads": 2, "norm": "rmsnorm"}, {"norm_position": "post"}],
+    [
+        {},
+        {"qk_norm": True, "layer_scale": 0.1},
+        {"num_kv_heads": 2, "norm": "rmsnorm"},
+        {"norm_position": "post"},
+        {"conv_kernel": 7},
+    ],
 )
 def test_activations_are_nearly_what_autograd_keeps(activation: str, knobs: dict) -> None:
     core = CoreSpec(dim=64, depth=3, num_heads=4, activation=activation, **knobs)

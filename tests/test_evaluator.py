@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from zoo import evaluator, plugins
+from zoo import evaluator, inference, plugins
 from zoo.checkpoint import Checkpoint
 from zoo.contract import Record, Splits
 from zoo.data.loader import evaluation_batches
@@ -51,7 +51,7 @@ def test_batch_size_changes_neither_records_nor_loss(trained: Run) -> None:
     for batch_size in (1, 16, 100):
         train = trained.spec.train.model_copy(update={"batch_size": batch_size})
         spec = trained.spec.model_copy(update={"train": train})
-        found.append(evaluator.predictions(model, task, dataset, spec=spec, device=CPU))
+        found.append(inference.predictions(model, task, dataset, spec=spec, device=CPU))
     for each in found:
         assert [record.id for record in each.records] == dataset.ids
         assert each.loss == pytest.approx(found[0].loss, rel=1e-5)
@@ -60,7 +60,7 @@ def test_batch_size_changes_neither_records_nor_loss(trained: Run) -> None:
 def test_score_is_the_report_without_intervals(trained: Run) -> None:
     report = evaluator.evaluate(trained)
     task, spec = trained.load_task(), trained.spec
-    found = evaluator.predictions(trained.load_model(), task, task.datasets(spec).test, spec=spec, device=CPU)
+    found = inference.predictions(trained.load_model(), task, task.datasets(spec).test, spec=spec, device=CPU)
     quick = evaluator.score(task.measure(found.records), len(found.records))
     assert quick == {name: value.value for name, value in report.metrics.items()}
 

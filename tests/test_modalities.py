@@ -12,7 +12,16 @@ import zoo
 from zoo.testing.subject import subject_of
 
 SOURCE = Path(zoo.__file__).parent
-SHARED = ["trainer.py", "training.py", "evaluator.py", "predictor.py", "core", "data/sampler.py", "data/loader.py"]
+SHARED = [
+    "trainer.py",
+    "training.py",
+    "evaluator.py",
+    "inference.py",
+    "predictor.py",
+    "core",
+    "data/sampler.py",
+    "data/loader.py",
+]
 WORDS = re.compile(
     r"(?<![a-z])(image|picture|photo|pixel|patch|vision|sentence|tokenizer|language|speech|spoken|audio|sound|voice|"
     r"recording|transcri|utterance|morse|vit|stt|zoo_[a-z]+)|(?<![a-z])text(?!io)[- ]class",

@@ -14,6 +14,7 @@ def zoo_manifest() -> Manifest:
                 embed="zoo_speech.spec:EmbedSpec",
                 head="zoo_speech.spec:HeadSpec",
                 augment="zoo_speech.spec:AugmentSpec",
+                decode="zoo_speech.spec:DecodeSpec",
                 cost="zoo_speech.spec:cost",
                 data=("text_column", "holdout_group"),
                 description="what is said in a recording",

@@ -1,5 +1,6 @@
 """Sound files to samples: read with soundfile, mixed to one channel, resampled."""
 
+import math
 import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -59,15 +60,20 @@ def look(path: Path) -> Heard:
         return Heard(file.frames / file.samplerate, file.samplerate, file.channels)
 
 
-def read_channels(path: Path) -> tuple[Float[np.ndarray, "samples channels"], int]:
-    """A recording as it is, from -1 to 1, and its rate.
+def read_channels(
+    path: Path, start_seconds: float = 0.0, end_seconds: float = math.inf
+) -> tuple[Float[np.ndarray, "samples channels"], int]:
+    """A recording as it is, or what of it lies between two times, from -1 to 1, and its rate.
 
     Raises:
         UserError: As in `opened`, or its samples end early or are not finite.
     """
     with opened(path) as file:
-        promised, rate = file.frames, file.samplerate
-        samples = file.read(dtype="float32", always_2d=True)
+        rate = file.samplerate
+        start, end = round(start_seconds * rate), round(min(end_seconds * rate, file.frames))
+        promised = end - start
+        file.seek(start)
+        samples = file.read(promised, dtype="float32", always_2d=True)
     if len(samples) < WHOLE * promised:  # some formats know their length by guessing only
         raise UserError(f"the recording '{path}' is cut short: it ends after {len(samples) / promised:.0%}")
     if not np.isfinite(samples).all():
@@ -75,13 +81,13 @@ def read_channels(path: Path) -> tuple[Float[np.ndarray, "samples channels"], in
     return samples, rate
 
 
-def read(path: Path, sample_rate_hz: int) -> Samples:
-    """A recording in one channel at a rate, from -1 to 1.
+def read(path: Path, sample_rate_hz: int, start_seconds: float = 0.0, end_seconds: float = math.inf) -> Samples:
+    """A recording, or what of it lies between two times, in one channel at a rate, from -1 to 1.
 
     Raises:
         UserError: As in `read_channels`.
     """
-    samples, rate = read_channels(path)
+    samples, rate = read_channels(path, start_seconds, end_seconds)
     return at_rate(samples.mean(1), rate, sample_rate_hz)
 
 
@@ -121,8 +127,16 @@ class Sound(NamedTuple):
     sample_rate_hz: int
 
 
-Recording = Path | Sound | tuple[Path, ...]
-"""A file, samples in memory, or files that are heard one after another."""
+class Excerpt(NamedTuple):
+    """What of a file lies between two times."""
+
+    path: Path
+    start_seconds: float
+    end_seconds: float
+
+
+Recording = Path | Excerpt | Sound | tuple[Path, ...]
+"""A file or a part of it, samples in memory, or files that are heard one after another."""
 
 
 def load(recording: Recording, sample_rate_hz: int) -> Samples:
@@ -135,4 +149,6 @@ def load(recording: Recording, sample_rate_hz: int) -> Samples:
         return at_rate(recording.samples, recording.sample_rate_hz, sample_rate_hz)
     if isinstance(recording, Path):
         return read(recording, sample_rate_hz)
+    if isinstance(recording, Excerpt):
+        return read(recording.path, sample_rate_hz, recording.start_seconds, recording.end_seconds)
     return np.concatenate([read(path, sample_rate_hz) for path in recording])

@@ -77,6 +77,7 @@ def _heard(recording: Recording) -> list[tuple[np.ndarray, int]]:
     """The samples of each part, (samples, channels), and their rate."""
     if isinstance(recording, Sound):
         return [(recording.samples[:, None], recording.sample_rate_hz)]
+    assert not isinstance(recording, audio.Excerpt), "recordings are looked at whole"
     return [audio.read_channels(path) for path in (recording if isinstance(recording, tuple) else (recording,))]
 
 

@@ -74,7 +74,7 @@ class Recordings:
 
 
 def _paths(recording: Recording) -> tuple[Path, ...]:
-    assert not isinstance(recording, audio.Sound), "entries are of files"
+    assert not isinstance(recording, audio.Sound | audio.Excerpt), "entries are of files"
     return recording if isinstance(recording, tuple) else (recording,)
 
 

@@ -1,17 +1,158 @@
-"""From scores to text: the best path."""
+"""From scores to symbols: the best path, or a search among prefixes with a say of a language model.
 
+Best path: Graves et al. 2006, section 3.2; search among prefixes: Hannun et al. 2014, arXiv:1408.2873, algorithm 1.
+"""
+
+import heapq
+import math
+import weakref
 from collections.abc import Sequence
+from dataclasses import dataclass
 
+import numpy as np
 from jaxtyping import Float
-from torch import Tensor
 
-from zoo_speech.writing import BLANK
+from zoo_speech.language import BEGIN, END, UNKNOWN, LanguageModel, NGram
+from zoo_speech.writing import BLANK, Symbols
+
+LEAST = 1e-4
+"""Symbols of a lower probability begin nothing."""
+Scores = Float[np.ndarray, "t symbols"]
+"""Logarithms of each symbol's probability, token by token."""
 
 
-def best_path(scores: Float[Tensor, "n symbols"], lengths: Sequence[int]) -> list[list[int]]:
-    """The likeliest symbol of every token; repeats become one, blanks none (Graves et al. 2006, section 3.2)."""
-    found: list[list[int]] = []
-    for path in scores.argmax(-1).cpu().split(list(lengths)):
-        symbols = path.tolist()
-        found.append([s for s, before in zip(symbols, [BLANK, *symbols], strict=False) if s not in (BLANK, before)])
-    return found
+def best_path(scores: Scores) -> list[int]:
+    """The likeliest symbol of every token; repeats become one, blanks none."""
+    path = scores.argmax(-1).tolist()
+    return [symbol for symbol, before in zip(path, [BLANK, *path], strict=False) if symbol not in (BLANK, before)]
+
+
+@dataclass(slots=True, eq=False, weakref_slot=True)
+class Prefix:
+    """What may have been said so far.
+
+    Args:
+        parent: All but the last symbol; None at the beginning.
+        word: What the last word has so far.
+        history: The words before it that have a say.
+        bonus: What the language model says of all whole words, weighted, and the bonuses of words.
+        outlook: What it will say of the last word at best, as far as that is known.
+        blank: Logarithm of the probability of all paths to here that end with a blank; `symbol_end`: with the symbol.
+    """
+
+    parent: "Prefix | None" = None
+    symbol: int = BLANK
+    word: str = ""
+    history: NGram = (BEGIN,)
+    bonus: float = 0.0
+    outlook: float = 0.0
+    blank: float = -math.inf
+    symbol_end: float = -math.inf
+    next_blank: float = -math.inf
+    next_symbol_end: float = -math.inf
+
+    @property
+    def rank(self) -> float:
+        return _either(self.blank, self.symbol_end) + self.bonus + self.outlook
+
+    def symbols(self) -> list[int]:
+        found: list[int] = []
+        node = self
+        while node.parent is not None:
+            found.append(node.symbol)
+            node = node.parent
+        return found[::-1]
+
+
+Known = weakref.WeakValueDictionary[tuple[int, int], Prefix]
+
+
+class BeamSearch:
+    """The likeliest text by log p(symbols | sound) + weight · log p(words) + bonus · number of words.
+
+    Args:
+        width: Prefixes that are followed.
+        language_model: None has no say.
+        weight: Of its logarithms.
+        word_bonus: For each word, against its liking for short texts.
+    """
+
+    def __init__(
+        self,
+        symbols: Symbols,
+        width: int,
+        language_model: LanguageModel | None = None,
+        *,
+        weight: float = 0.5,
+        word_bonus: float = 0.0,
+    ) -> None:
+        self.symbols, self.width = symbols, width
+        self.language_model, self.weight, self.word_bonus = language_model, weight * math.log(10), word_bonus
+
+    def __call__(self, scores: Scores) -> list[int]:
+        beam = [Prefix(blank=0.0)]
+        # Every prefix is there once, by its parent and its last symbol, as long as it or what is longer is followed.
+        known: Known = weakref.WeakValueDictionary()
+        for row in scores:
+            likely = [int(symbol) for symbol in np.flatnonzero(row > math.log(LEAST)) if symbol != BLANK]
+            beam = self._advance(beam, known, row.tolist(), likely)
+        return max(beam, key=self._final).symbols()
+
+    def _advance(
+        self, beam: Sequence[Prefix], known: Known, row: Sequence[float], likely: Sequence[int]
+    ) -> list[Prefix]:
+        reached = {id(prefix): prefix for prefix in beam}
+        for prefix in beam:
+            either = _either(prefix.blank, prefix.symbol_end)
+            prefix.next_blank = _either(prefix.next_blank, either + row[BLANK])
+            if prefix.symbol != BLANK:
+                prefix.next_symbol_end = _either(prefix.next_symbol_end, prefix.symbol_end + row[prefix.symbol])
+            for symbol in likely:
+                before = prefix.blank if symbol == prefix.symbol else either
+                if before > -math.inf:
+                    longer = known.get((id(prefix), symbol))
+                    if longer is None:
+                        longer = known[(id(prefix), symbol)] = self._longer(prefix, symbol)
+                    reached[id(longer)] = longer
+                    longer.next_symbol_end = _either(longer.next_symbol_end, before + row[symbol])
+        for prefix in reached.values():
+            prefix.blank, prefix.symbol_end = prefix.next_blank, prefix.next_symbol_end
+            prefix.next_blank = prefix.next_symbol_end = -math.inf
+        return heapq.nlargest(self.width, reached.values(), key=lambda prefix: prefix.rank)
+
+    def _longer(self, prefix: Prefix, symbol: int) -> Prefix:
+        longer = Prefix(prefix, symbol, prefix.word, prefix.history, prefix.bonus)
+        before, blank, after = self.symbols.texts[symbol].rpartition(" ")
+        if self.language_model is None:
+            return longer
+        if not blank:
+            longer.word += after
+        else:
+            longer.bonus, longer.history = self._whole(prefix, prefix.word + before)
+            longer.word = after
+        if longer.word and longer.word not in self.language_model.beginnings:
+            longer.outlook = self.weight * self.language_model.score(longer.history, UNKNOWN)
+        return longer
+
+    def _whole(self, prefix: Prefix, words: str) -> tuple[float, NGram]:
+        """The bonus and the history once words have ended."""
+        assert self.language_model is not None
+        bonus, history = prefix.bonus, prefix.history
+        for word in words.split():
+            bonus += self.weight * self.language_model.score(history, word) + self.word_bonus
+            history = self.language_model.seen((*history, word))
+        return bonus, history
+
+    def _final(self, prefix: Prefix) -> float:
+        total = _either(prefix.blank, prefix.symbol_end)
+        if self.language_model is None:
+            return total
+        bonus, history = self._whole(prefix, prefix.word)
+        return total + bonus + self.weight * self.language_model.score(history, END)
+
+
+def _either(one: float, other: float) -> float:
+    """log(exp(one) + exp(other))."""
+    if one < other:
+        one, other = other, one
+    return one if other == -math.inf else one + math.log1p(math.exp(other - one))

@@ -69,16 +69,20 @@ class SpeechEmbed(nn.Module):
         num_samples: Int[Tensor, " b"],
         layout: Layout,
         num_tokens: int,
-        time_masks: Float[Tensor, "b masks 2"] | None = None,
-        band_masks: Float[Tensor, "b masks 2"] | None = None,
+        time_masks: Float[Tensor, "views masks 2"] | None = None,
+        band_masks: Float[Tensor, "views masks 2"] | None = None,
     ) -> Stream:
         """
         Args:
             samples: Zero beyond a recording's `num_samples`.
-            num_tokens: Of all recordings together.
+            layout: Of the tokens; as many sequences as there are views of the recordings, one of each after another.
+            num_tokens: Of all views together.
             time_masks: Where each masked stretch begins and ends, as shares of the recording; `band_masks` likewise.
         """
         frames, valid = self.frames(samples, num_samples)
+        if time_masks is not None and len(time_masks) > len(frames):
+            num_views = len(time_masks) // len(frames)
+            frames, valid = frames.repeat(num_views, 1, 1), valid.repeat(num_views, 1)
         if time_masks is not None:
             place = torch.arange(frames.shape[1], device=frames.device) / valid.sum(1, keepdim=True)
             frames = frames.masked_fill(_within(place, time_masks)[:, :, None], 0)

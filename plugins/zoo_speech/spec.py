@@ -1,7 +1,7 @@
 """What a recogniser's first and last room and its augmentation are made from, and what they cost. Torch-free.
 
 Connectionist temporal classification: Graves et al. 2006; SpecAugment: Park et al. 2019, arXiv:1904.08779; subsampling
-by convolutions: Gulati et al. 2020, arXiv:2005.08100.
+by convolutions: Gulati et al. 2020, arXiv:2005.08100; consistency: Yao et al. 2024, arXiv:2410.05101.
 """
 
 import math
@@ -46,6 +46,10 @@ class EmbedSpec(Spec):
     def frames_per_token(self) -> int:
         return self.num_stacked if self.subsampling == "stack" else 4
 
+    @property
+    def token_seconds(self) -> float:
+        return self.hop * self.frames_per_token / self.sample_rate_hz
+
     def num_tokens(self, num_samples: int) -> int:
         """Of a recording; a last, partial token counts."""
         return math.ceil(math.ceil(num_samples / self.hop) / self.frames_per_token)
@@ -63,6 +67,8 @@ class HeadSpec(Spec):
     """The last room: each token becomes a score for each symbol and for none (CTC's blank)."""
 
     num_symbols: int = Field(29, ge=2, description="symbols, the blank among them; the data decides")
+    symbols: Literal["characters", "bpe"] = Field("characters", description="what is written with")
+    max_symbols: int = Field(256, ge=3, le=100_000, description="of bpe; characters are as many as there are")
     lowercase: bool = Field(True, description="transcriptions are written small")
     punctuation: bool = Field(False, description="keep punctuation; else but apostrophes within words are kept")
 
@@ -81,10 +87,49 @@ class AugmentSpec(Spec):
         None, ge=0, le=100, description="white noise this far below the recording, or farther"
     )
 
+    consistency: float | None = Field(
+        None, gt=0, description="weight of the agreement between two maskings of each recording; one only when null"
+    )
+
+    @property
+    def num_views(self) -> int:
+        """Maskings of each recording in a batch."""
+        return 1 if self.consistency is None else 2
+
+    @model_validator(mode="after")
+    def _views_differ(self) -> Self:
+        if self.consistency is not None and not (self.num_time_masks or self.num_band_masks):
+            raise ValueError("consistency is between two maskings; set num_time_masks or num_band_masks")
+        return self
+
     @model_validator(mode="after")
     def _speeds_are_sane(self) -> Self:
         if any(not 0.25 <= each <= 4 for each in self.speeds):
             raise ValueError(f"speeds {list(self.speeds)} must lie between 0.25 and 4")
+        return self
+
+
+class DecodeSpec(Spec):
+    """How scores become text; may be set anew for a trained model."""
+
+    beam_width: int = Field(
+        1, ge=1, le=10_000, description="beginnings that are followed; 1 is the best path, without a language model"
+    )
+    language_model: str = Field(
+        "none", description="none, train (n-grams of its transcriptions, stored in the run) or an ARPA file"
+    )
+    ngram_order: int = Field(3, ge=1, le=6, description="words of an n-gram learnt from train")
+    language_weight: float = Field(0.5, ge=0, le=100, description="of the language model's logarithms")
+    word_bonus: float = Field(0.5, ge=-100, le=100, description="for each word, against the liking for short texts")
+    window_seconds: float = Field(30.0, ge=1, description="longer recordings are heard in windows of it")
+    overlap_seconds: float = Field(4.0, ge=0, description="what a window shares with the next")
+
+    @model_validator(mode="after")
+    def _windows_go_on(self) -> Self:
+        if 2 * self.overlap_seconds > self.window_seconds:
+            raise ValueError(
+                f"overlap_seconds {self.overlap_seconds} is more than half of window_seconds {self.window_seconds}"
+            )
         return self
 
 

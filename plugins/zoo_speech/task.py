@@ -3,7 +3,8 @@
 Connectionist temporal classification: Graves et al. 2006.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from zoo.contract import Batch, Dataset, Finding, Item, Measures, Record, Source, Splits
+from zoo.contract import Batch, Dataset, Finding, Item, Measures, Parts, Record, Source, Splits
 from zoo.core import Layout, Model, Output, Transformer
 from zoo.core.pack import to_padded
 from zoo.data.folder import count_files
@@ -22,24 +23,45 @@ from zoo.data.table import SUFFIXES as TABLES
 from zoo.errors import UserError
 from zoo.metrics import transcripts
 from zoo.specs import DataSpec, RunSpec
-from zoo_speech import audio
+from zoo_speech import audio, language, writing
 from zoo_speech.audio import Samples
 from zoo_speech.check import check
 from zoo_speech.data import PLACES, load_place, num_listed, to_hear
-from zoo_speech.decode import best_path
+from zoo_speech.decode import BeamSearch, Scores, best_path
+from zoo_speech.language import LanguageModel
 from zoo_speech.model import SpeechEmbed, SymbolHead
-from zoo_speech.spec import rooms
-from zoo_speech.writing import BLANK, Alphabet, by_rule, learn_alphabet, least_tokens
+from zoo_speech.spec import DecodeSpec, rooms
+from zoo_speech.timing import Word, align, to_srt, to_vtt
+from zoo_speech.windows import stitch, windowed
+from zoo_speech.writing import BLANK, by_rule, least_tokens, stored, write
+
+TRAIN = "train"
+"""The language model that is learnt from the training transcriptions."""
 
 
 class SpeechToText:
     """Args:
-    info: `alphabet`, the characters in the order of their symbols.
+    info: What is written with, as `writing.learn` has it, and perhaps a `language_model`, as an ARPA file has it.
     """
+
+    formats: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
+        ".srt": lambda row: to_srt(_words(row)),
+        ".vtt": lambda row: to_vtt(_words(row)),
+    }
 
     def __init__(self, spec: RunSpec, info: Mapping[str, Any]) -> None:
         self.embed, self.head, self.augment = rooms(spec)
-        self.alphabet = Alphabet(info["alphabet"])
+        self.decoding = DecodeSpec.model_validate(spec.decode)
+        self.symbols = stored(info)
+        self.search: Callable[[Scores], list[int]] = best_path
+        if self.decoding.beam_width > 1:
+            self.search = BeamSearch(
+                self.symbols,
+                self.decoding.beam_width,
+                _language_model(self.decoding.language_model, info),
+                weight=self.decoding.language_weight,
+                word_bonus=self.decoding.word_bonus,
+            )
 
     # ------------------------------------------------------------ data
 
@@ -48,10 +70,14 @@ class SpeechToText:
         _, head, _ = rooms(spec)
         train, validation, test, notes = split(read_source(spec.data), spec.data)
         if info is None:
-            info = {"alphabet": learn_alphabet([by_rule(each, head) for each in _texts(train)])}
-            if not info["alphabet"]:
+            texts = [by_rule(each, head) for each in _texts(train)]
+            if not any(texts):
                 raise UserError(f"no transcription of '{spec.data.name}' has a letter\nadd transcriptions")
-        settings = {"head.num_symbols": len(Alphabet(info["alphabet"]))}
+            info = writing.learn(texts, head)
+            decoding = DecodeSpec.model_validate(spec.decode)
+            if decoding.language_model == TRAIN:
+                info["language_model"] = language.learn(texts, decoding.ngram_order).to_arpa()
+        settings = {"head.num_symbols": len(stored(info).texts)}
         return Splits(train, validation, test, info, settings, notes)
 
     @staticmethod
@@ -72,23 +98,25 @@ class SpeechToText:
 
     def transform(self, item: Item, rng: np.random.Generator | None) -> Mapping[str, Any]:
         samples = audio.load(item.inputs, self.embed.sample_rate_hz)
-        sample: dict[str, Any] = {"samples": samples, "text": None, "symbols": []}
+        sample: dict[str, Any] = {"samples": samples, "text": None, "symbols": [], "window": "window" in item.columns}
         if item.target is not None:
             sample["text"] = by_rule(item.target, self.head)
+        if item.target is not None and not sample["window"]:
             sample["symbols"] = self._spelt(sample["text"], self.embed.num_tokens(len(samples)))
         if rng is not None:
             changed = self._augmented(samples, rng)
             if least_tokens(sample["symbols"]) <= self.embed.num_tokens(len(changed)):
                 sample["samples"] = changed  # else too fast to be spelt
         if rng is not None and (self.augment.num_time_masks or self.augment.num_band_masks):
-            sample["time_masks"] = _draw_masks(rng, self.augment.num_time_masks, self.augment.time_mask_fraction)
-            sample["band_masks"] = _draw_masks(rng, self.augment.num_band_masks, self.augment.band_mask_fraction)
+            views, change = self.augment.num_views, self.augment
+            sample["time_masks"] = _draw_masks(rng, views, change.num_time_masks, change.time_mask_fraction)
+            sample["band_masks"] = _draw_masks(rng, views, change.num_band_masks, change.band_mask_fraction)
         return sample
 
     def _spelt(self, text: str, num_tokens: int) -> list[int]:
         if not text:
             raise UserError("the transcription is empty")
-        symbols = self.alphabet.spell(text)
+        symbols = self.symbols.spell(text)
         if (needed := least_tokens(symbols)) > num_tokens:
             raise UserError(
                 f"the transcription is too long for its recording: it needs {needed} tokens, which has {num_tokens}"
@@ -111,6 +139,8 @@ class SpeechToText:
         padded = torch.zeros(len(samples), max(num_samples))
         for row, sample in zip(padded, samples, strict=True):
             row[: len(sample["samples"])] = torch.from_numpy(sample["samples"])
+        views = len(samples[0]["time_masks"]) if "time_masks" in samples[0] else 1
+        lengths *= views
         inputs: dict[str, Any] = {
             "samples": padded,
             "num_samples": torch.tensor(num_samples),
@@ -119,10 +149,18 @@ class SpeechToText:
         }
         for kind in ("time_masks", "band_masks"):
             if kind in samples[0]:
-                inputs[kind] = torch.from_numpy(np.stack([sample[kind] for sample in samples]))
-        texts = [sample["text"] for sample in samples]
-        known = None if None in texts else {**_symbols([sample["symbols"] for sample in samples]), "texts": texts}
-        return Batch(inputs, known, tuple(ids), num_tokens=(sum(lengths), len(lengths) * max(lengths)))
+                inputs[kind] = torch.from_numpy(np.stack([sample[kind] for sample in samples], 1)).flatten(0, 1)
+        known = all(sample["text"] is not None and not sample["window"] for sample in samples)
+        return Batch(
+            inputs,
+            _symbols([sample["symbols"] for sample in samples]) if known else None,
+            tuple(ids),
+            num_tokens=(sum(lengths), len(lengths) * max(lengths)),
+            columns=[
+                {"text": sample["text"], "window": sample["window"], "seconds": count / self.embed.sample_rate_hz}
+                for sample, count in zip(samples, num_samples, strict=True)
+            ],
+        )
 
     # ------------------------------------------------------------ model
 
@@ -143,37 +181,89 @@ class SpeechToText:
         return Model(first, Transformer(**core.model_dump()), SymbolHead(core.dim, head.num_symbols))
 
     def loss(self, output: Output, batch: Batch) -> tuple[Tensor, int]:
-        """-log p of each transcription, over all its alignments; counted by characters."""
+        """-log p of each transcription, over all its alignments; counted by characters.
+
+        Of two views of each recording it is the mean, and to it comes what their scores differ by, token by token (Yao
+        et al. 2024, equations 3 and 4).
+        """
         lengths = output.layout.lengths
         assert lengths is not None
-        scores = to_padded(output.logits.log_softmax(-1), output.layout).transpose(0, 1)
+        scores = output.logits.log_softmax(-1)
         symbols, counts = batch.targets["symbols"], batch.targets["counts"]
-        total = F.ctc_loss(scores, symbols, lengths.long(), counts, blank=BLANK, reduction="sum")
-        return total, len(symbols)
+        views = len(lengths) // len(counts)
+        total = F.ctc_loss(
+            to_padded(scores, output.layout).transpose(0, 1),
+            symbols.repeat(views),
+            lengths.long(),
+            counts.repeat(views),
+            blank=BLANK,
+            reduction="sum",
+        )
+        if views == 2 and self.augment.consistency is not None:
+            one, other = scores.chunk(2)
+            apart = _divergence(one.detach(), other) + _divergence(other.detach(), one)
+            total = total + self.augment.consistency * apart
+        return total / views, len(symbols)
 
     # ------------------------------------------------------------ results
 
+    def parts(self, dataset: Dataset) -> Parts:
+        return windowed(dataset, self.embed, self.decoding)
+
     def decode(self, output: Output, batch: Batch) -> Sequence[Record]:
+        """What is said in each recording; of a window the scores."""
         assert output.layout.lengths is not None
-        lengths = output.layout.lengths.tolist()
-        seconds = (batch.inputs["num_samples"] / self.embed.sample_rate_hz).tolist()
-        targets = [None] * len(batch.ids) if batch.targets is None else batch.targets["texts"]
-        found = best_path(output.logits.detach(), lengths)
-        return [
-            Record(
-                id=name,
-                prediction=self.alphabet.write(symbols),
-                target=target,
-                columns={"seconds": duration},
-            )
-            for name, symbols, target, duration in zip(batch.ids, found, targets, seconds, strict=True)
-        ]
+        scores = output.logits.detach().log_softmax(-1).cpu().split(output.layout.lengths.tolist())
+        found: list[Record] = []
+        for name, own, facts in zip(batch.ids, scores, batch.columns, strict=True):
+            if facts["window"]:
+                columns = {"seconds": facts["seconds"], "scores": own.numpy()}
+                found.append(Record(name, None, facts["text"], columns=columns))
+            else:
+                found.append(self._heard(name, own.numpy(), facts["text"], facts["seconds"]))
+        return found
+
+    def join(self, item_id: str, records: Sequence[Record]) -> Record:
+        if "scores" not in records[0].columns:
+            return replace(records[0], id=item_id)
+        scores = stitch([record.columns["scores"] for record in records], self.embed, self.decoding)
+        last = records[-1].columns
+        seconds = (len(scores) - len(last["scores"])) * self.embed.token_seconds + last["seconds"]
+        return self._heard(item_id, scores, records[0].target, seconds)
+
+    def _heard(self, name: str, scores: Scores, target: str | None, seconds: float) -> Record:
+        numbers = self.search(scores)
+        columns: dict[str, Any] = {"seconds": seconds}
+        if target is None:  # nobody asks when the words of a test are said
+            columns["words"] = align(scores, numbers, self.symbols, self.embed.token_seconds)
+        return Record(name, write(self.symbols, numbers), target, columns=columns)
 
     def measure(self, records: Sequence[Record]) -> Measures:
-        return transcripts(records)
+        return replace(transcripts(records), duration_seconds=sum(record.columns["seconds"] for record in records))
 
     def describe(self, record: Record, top_k: int) -> Mapping[str, Any]:
         return {"text": record.prediction, "seconds": round(record.columns["seconds"], 3)}
+
+    def details(self, record: Record) -> Mapping[str, Any]:
+        words: Sequence[Word] = record.columns.get("words", ())
+        return {"words": [{"word": text, "start": start, "end": end} for text, start, end in words]}
+
+
+def _language_model(name: str, info: Mapping[str, Any]) -> LanguageModel | None:
+    if name == "none":
+        return None
+    if name != TRAIN:
+        return language.read_arpa(name)
+    if "language_model" not in info:
+        raise UserError(
+            "decode.language_model: the run stores none\n"
+            "train with --set decode.language_model=train, or name an ARPA file"
+        )
+    return language.from_arpa(info["language_model"])
+
+
+def _words(row: Mapping[str, Any]) -> list[Word]:
+    return [Word(each["word"], each["start"], each["end"]) for each in row["words"]]
 
 
 def read_source(data: DataSpec) -> Source:
@@ -189,9 +279,14 @@ def _texts(part: Subset) -> list[str]:
     return [each for each in part.targets if each is not None]
 
 
-def _draw_masks(rng: np.random.Generator, count: int, longest: float) -> np.ndarray:
-    """Where masked stretches begin and end, as shares, (count, 2)."""
-    width = rng.uniform(0, longest, count)
+def _divergence(of: Tensor, against: Tensor) -> Tensor:
+    """Kullback and Leibler's, summed over tokens; both are log-probabilities."""
+    return F.kl_div(against, of, reduction="sum", log_target=True)
+
+
+def _draw_masks(rng: np.random.Generator, views: int, count: int, longest: float) -> np.ndarray:
+    """Where masked stretches begin and end, as shares, (views, count, 2)."""
+    width = rng.uniform(0, longest, (views, count))
     begin = rng.uniform(0, 1 - width)
     return np.stack([begin, begin + width], -1).astype(np.float32)
 

@@ -3,17 +3,28 @@
 The rule: Unicode composed (NFC); curly apostrophes straight; small letters, if asked; what is neither letter, mark,
 digit nor an apostrophe within a word becomes a blank, unless punctuation is kept; blanks in a row become one, those at
 the ends none. Composition apart, only case and punctuation are lost, and only where they are dropped on purpose.
+
+Byte-pair encoding, here of characters: Sennrich et al. 2015, arXiv:1508.07909.
 """
 
+import os
 import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
+from typing import Any, Protocol
+
+# Set before the library's threads start: loader workers are forked, and it would say so on every fork.
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 
 from zoo_speech.spec import HeadSpec
 
 BLANK = 0
 """The symbol that CTC emits where nothing new is said."""
+MARK = "▁"
+"""Begins a word, in pieces."""
 
 _APOSTROPHES = str.maketrans({"’": "'", "‘": "'", "ʼ": "'"})
 
@@ -34,28 +45,71 @@ def by_rule(text: str, head: HeadSpec) -> str:
     return normalise(text, lowercase=head.lowercase, punctuation=head.punctuation)
 
 
-def learn_alphabet(texts: Sequence[str]) -> list[str]:
-    """The characters of normalised texts, sorted; symbol i + 1 is the character i."""
-    return sorted({character for text in texts for character in text})
+class Symbols(Protocol):
+    """What a model can say, by number; 0 is the blank.
+
+    Args:
+        texts: Of each symbol, the blank's being empty; a blank in front begins a word.
+    """
+
+    texts: Sequence[str]
+
+    def spell(self, text: str) -> list[int]:
+        """The symbols of a text; characters that no symbol has are left out, since no model can say them."""
+        ...
+
+
+def write(symbols: Symbols, numbers: Sequence[int]) -> str:
+    """The text of symbols; blanks in a row become one, those at the ends none."""
+    return " ".join("".join(symbols.texts[number] for number in numbers).split())
+
+
+def learn(texts: Sequence[str], head: HeadSpec) -> dict[str, Any]:
+    """The symbols of normalised texts as a run stores them: `alphabet`, sorted characters, or `pieces`."""
+    characters = sorted({character for text in texts for character in text})
+    if head.symbols == "characters":
+        return {"alphabet": characters}
+    pieces = Tokenizer(models.BPE())
+    pieces.pre_tokenizer = pre_tokenizers.Metaspace()
+    trainer = trainers.BpeTrainer(
+        vocab_size=head.max_symbols - 1,
+        initial_alphabet=sorted({*characters, MARK} - {" "}),
+        show_progress=False,
+        special_tokens=[],
+    )
+    pieces.train_from_iterator(texts, trainer)
+    return {"pieces": pieces.to_str()}
+
+
+def stored(info: Mapping[str, Any]) -> Symbols:
+    """The symbols that a run stores."""
+    return Pieces(info["pieces"]) if "pieces" in info else Alphabet(info["alphabet"])
 
 
 class Alphabet:
     """Characters and their symbols."""
 
     def __init__(self, characters: Sequence[str]) -> None:
-        self.characters = list(characters)
-        self.symbols = {character: i for i, character in enumerate(characters, start=BLANK + 1)}
-
-    def __len__(self) -> int:
-        """Symbols, the blank among them."""
-        return len(self.characters) + 1
+        self.texts: Sequence[str] = ["", *characters]
+        self._numbers = {character: number for number, character in enumerate(self.texts) if character}
 
     def spell(self, text: str) -> list[int]:
-        """The symbols of a text; characters that the alphabet lacks are left out, since no model can say them."""
-        return [self.symbols[character] for character in text if character in self.symbols]
+        return [self._numbers[character] for character in text if character in self._numbers]
 
-    def write(self, symbols: Sequence[int]) -> str:
-        return "".join(self.characters[symbol - 1] for symbol in symbols if symbol != BLANK)
+
+class Pieces:
+    """Pieces of words, as byte-pair encoding found them, and their symbols."""
+
+    def __init__(self, tokenizer: str) -> None:
+        self._tokenizer = Tokenizer.from_str(tokenizer)
+        numbers = self._tokenizer.get_vocab()
+        self.texts: Sequence[str] = [
+            "",
+            *(piece.replace(MARK, " ") for piece in sorted(numbers, key=numbers.__getitem__)),
+        ]
+
+    def spell(self, text: str) -> list[int]:
+        return [number + 1 for number in self._tokenizer.encode(text).ids]
 
 
 def least_tokens(symbols: Sequence[int]) -> int:

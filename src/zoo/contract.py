@@ -110,12 +110,14 @@ class Batch:
         targets: What the loss compares with; None when unknown.
         ids: The items' ids, in order.
         num_tokens: Real tokens, and those with pads, were all items padded to the longest; where items are ragged.
+        columns: Facts of each item that `decode` needs; they stay on the CPU.
     """
 
     inputs: Mapping[str, Any]
     targets: Any
     ids: tuple[str, ...]
     num_tokens: tuple[int, int] | None = None
+    columns: Sequence[Mapping[str, Any]] = ()
 
     def to(self, where: device) -> Batch:
         return self._with_tensors(lambda tensor: tensor.to(where, non_blocking=True))
@@ -174,6 +176,7 @@ class Measures:
         higher_is_better: Of the primary one; false for an error.
         statistics: By name; closures over the records.
         figures: Drawings by file stem.
+        duration_seconds: How long the items last together, where they are of time: sound, films.
     """
 
     primary: str
@@ -181,6 +184,7 @@ class Measures:
     higher_is_better: bool = True
     tables: Mapping[str, Table] = field(default_factory=dict[str, Table])
     figures: Mapping[str, Drawing] = field(default_factory=dict[str, Drawing])
+    duration_seconds: float | None = None
 
 
 # ---------------------------------------------------------------- the task
@@ -248,6 +252,42 @@ class Drawable(Protocol):
         ...
 
 
+@runtime_checkable
+class Elaborate(Protocol):
+    """A task that has more to say of an input than a row of a table holds."""
+
+    formats: Mapping[str, Callable[[Mapping[str, Any]], str]]
+    """Makers of a file of one input, from its row and details, by suffix, such as ``.srt``."""
+
+    def details(self, record: Record) -> Mapping[str, Any]:
+        """JSON values, perhaps nested, such as when each word was said."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """Items in parts.
+
+    Args:
+        dataset: Of the parts, in the order of the items.
+        whole: Of each part the position of its item.
+    """
+
+    dataset: Dataset
+    whole: Sequence[int]
+
+
+@runtime_checkable
+class Splitting(Protocol):
+    """A task that evaluates and predicts long items part by part, so that memory does not grow with their length."""
+
+    def parts(self, dataset: Dataset) -> Parts: ...
+
+    def join(self, item_id: str, records: Sequence[Record]) -> Record:
+        """The record of an item from those of its parts, in order, of which there may be but one."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Finding:
     """Something wrong with a dataset. `items` names every file or row concerned."""
@@ -280,7 +320,8 @@ class TaskEntry:
 
     Args:
         task: The class that implements `Task`.
-        embed: Spec class of a model's `embed`, in a torch-free module; likewise `head` and `augment`.
+        embed: Spec class of a model's `embed`, in a torch-free module; likewise `head` and `augment`, and `decode`: how
+            scores become predictions, which `zoo eval` and `zoo predict` may set anew.
         cost: ``(RunSpec) -> zoo.cost.Cost``, in a torch-free module; without it `zoo show` says there is no formula.
         data: Settings of `DataSpec` that the task reads, beyond those that hold for every task; others are refused.
     """
@@ -290,6 +331,7 @@ class TaskEntry:
     embed: str | None = None
     head: str | None = None
     augment: str | None = None
+    decode: str | None = None
     cost: str | None = None
     data: Sequence[str] = ()
     description: str = ""

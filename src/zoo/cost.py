@@ -59,6 +59,8 @@ def core_cost(core: CoreSpec, num_tokens: int, num_context: int = 0) -> Cost:
     block = _attention(core, num_tokens) + _mlp(core, num_tokens)
     if core.cross_attention:
         block += _attention(core, num_tokens, num_context, core.context_dim or core.dim)
+    if core.conv_kernel:
+        block += _convolution(core, num_tokens, core.conv_kernel)
     return block * core.depth + (_norm(core, num_tokens, core.dim) if core.final_norm else Cost())
 
 
@@ -105,6 +107,15 @@ def _mlp(core: CoreSpec, t: int) -> Cost:
     fc2 = linear(t, hidden, core.dim, bias="mlp" in core.bias)
     between = Cost(activations=t * hidden * _KEPT_BY_ACTIVATION[core.activation])
     return _norm(core, t, core.dim) + fc1 + between + fc2 + _layer_scale(core, t)
+
+
+def _convolution(core: CoreSpec, t: int, kernel: int) -> Cost:
+    """A branch of convolution. Besides its layers' inputs it keeps both halves of the gate and what SiLU reads."""
+    dim, bias = core.dim, "mlp" in core.bias
+    gate, out = linear(t, dim, 2 * dim, bias=bias), linear(t, dim, dim, bias=bias)
+    depthwise = Cost(dim * kernel + bias * dim, 2 * t * dim * kernel, t * dim)
+    between = Cost(activations=3 * t * dim) + _norm(core, t, dim)
+    return _norm(core, t, dim) + gate + depthwise + between + out + _layer_scale(core, t)
 
 
 def _layer_scale(core: CoreSpec, t: int) -> Cost:

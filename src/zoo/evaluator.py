@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import math
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -16,14 +15,13 @@ import torch
 
 from zoo import device as devices
 from zoo.checkpoint import Checkpoint
-from zoo.contract import Dataset, Drawable, Item, Measures, Record, Splits, Task
-from zoo.core.model import Model
-from zoo.data.loader import Skipped, evaluation_batches
+from zoo.contract import Dataset, Drawable, Item, Measures, Splits
 from zoo.data.splits import Subset
 from zoo.errors import UserError, unknown
 from zoo.explain import draw_gallery
+from zoo.inference import Predictions, portions
 from zoo.metrics import intervals
-from zoo.registry import open_registry, with_data
+from zoo.registry import open_registry, revise
 from zoo.report import Report, commit, draw_curves, versions
 from zoo.run import Run, open_run
 from zoo.specs import RunSpec
@@ -32,42 +30,6 @@ SPLITS = ("train", "validation", "test")
 ALL = "all"
 GALLERY = 8
 LISTED = 20
-
-
-@dataclass(frozen=True, slots=True)
-class Predictions:
-    """What a model made of items.
-
-    Args:
-        loss_sum: Of the items with targets; `loss_count` is what it is divided by.
-        unreadable: In the dataset's order; an item that comes twice is there twice.
-    """
-
-    records: Sequence[Record]
-    loss_sum: float
-    loss_count: float
-    unreadable: Sequence[Skipped]
-
-    @classmethod
-    def of(cls, parts: Iterable[Predictions]) -> Predictions:
-        """Several as one."""
-        parts = list(parts)
-        return cls(
-            [record for part in parts for record in part.records],
-            sum(part.loss_sum for part in parts),
-            sum(part.loss_count for part in parts),
-            [each for part in parts for each in part.unreadable],
-        )
-
-    @property
-    def loss(self) -> float:
-        """Mean loss; not a number where no target is known."""
-        return self.loss_sum / self.loss_count if self.loss_count else math.nan
-
-    @property
-    def skipped(self) -> dict[str, str]:
-        """Items that could not be read, and why."""
-        return dict(self.unreadable)
 
 
 class Joined:
@@ -108,7 +70,8 @@ def evaluate(
         data: A dataset's name, a folder or a file; the run's own when None.
         split: `train`, `validation`, `test`, or `all` of them together.
         on_error: What unreadable items do; as in the training when None.
-        settings: How the data is read, such as ``{"data.text_column": "review"}``; else as in the training.
+        settings: How the data is read, such as ``{"data.text_column": "review"}``, and how scores become predictions,
+            ``{"decode.KEY": value}``; else as in the training.
         device: `auto`, `cpu`, `cuda`, `cuda:N` or `mps`; what the run was trained on when None.
 
     Returns:
@@ -121,14 +84,14 @@ def evaluate(
         raise unknown("split", split, (*SPLITS, ALL), "pass one of them with --split")
     run = run if isinstance(run, Run) else open_run(run)
     where = devices.pick(device or run.spec.train.device)
-    spec = _with_data(run.spec, data, on_error, settings)
+    spec = _revised(run.spec, data, on_error, settings)
     checkpoint = run.checkpoint()
     splits = run.task_class.datasets(spec, checkpoint.metadata()["info"])
     notes = [*splits.notes, *_notes(splits, split, seen=spec.data.name == run.spec.data.name)]
     return _examine(run, checkpoint, spec, splits, split, device=where, notes=notes)
 
 
-def _with_data(
+def _revised(
     spec: RunSpec, data: str | Path | None, on_error: str | None, settings: Sequence[str] | Mapping[str, Any]
 ) -> RunSpec:
     """The run's spec with the data to evaluate. Other data has other groups, and none of them is held out."""
@@ -137,7 +100,7 @@ def _with_data(
         changes = {"name": open_registry().place(data, spec.task), "holdout_group": None}
     if on_error is not None:
         changes["on_error"] = on_error
-    return with_data(spec, changes, settings) if changes or settings else spec
+    return revise(spec, changes, settings) if changes or settings else spec
 
 
 def examine(run: Run, splits: Splits, split: str, *, notes: Sequence[str]) -> Report:
@@ -170,7 +133,7 @@ def _examine(
     place = f"{'all splits' if split == ALL else f'the {split} split'} of '{spec.data.name}'"
     if not len(dataset):
         raise UserError(f"{place} is empty\nevaluate another one with --split")
-    task = run.load_task(checkpoint)
+    task = run.load_task(checkpoint, spec)
     model = run.load_model(checkpoint).to(device)
     chosen, lost = _choice(run, checkpoint)
 
@@ -207,6 +170,7 @@ def _examine(
         | {stamp.distribution: stamp.version for stamp in spec.plugins.values()},
         seconds=seconds,
         items_per_second=len(found.records) / seconds,
+        real_time_factor=seconds / measures.duration_seconds if measures.duration_seconds else None,
         skipped=found.skipped,
         notes=[*notes, *lost],
         figures=figures,
@@ -241,42 +205,6 @@ def _notes(splits: Splits, split: str, *, seen: bool) -> list[str]:
         return []
     share = f"only the share of {len(part)} items that their hashes put there was scored"
     return [f"the data has no {split} split of its own: {share}; pass --split all to score everything"]
-
-
-def predictions(model: Model, task: Task, dataset: Dataset, *, spec: RunSpec, device: torch.device) -> Predictions:
-    """Every item's record, in the dataset's order, and the mean loss."""
-    return Predictions.of(portions(model, task, dataset, spec=spec, device=device, on_error=spec.data.on_error))
-
-
-def portions(
-    model: Model, task: Task, dataset: Dataset, *, spec: RunSpec, device: torch.device, on_error: str
-) -> Iterator[Predictions]:
-    """The predictions of a dataset batch by batch, without augmentation; items need no targets.
-
-    Args:
-        on_error: What an unreadable item does: `stop` or `skip`.
-    """
-    model.eval()
-    batches = evaluation_batches(
-        task,
-        dataset,
-        batch_size=spec.train.batch_size,
-        batch_length=spec.train.batch_length,
-        on_error=on_error,
-        workers=spec.train.workers,
-        pin=device.type == "cuda",
-    )
-    for batch, skipped in batches:
-        if batch is None:
-            yield Predictions((), 0.0, 0.0, skipped)
-            continue
-        batch = batch.to(device)
-        loss, count = 0.0, 0.0
-        with torch.no_grad(), devices.autocast(device, spec.train.precision):
-            output = model(batch.inputs)
-            if batch.targets is not None:
-                loss, count = task.loss(output, batch)
-        yield Predictions(task.decode(output, batch), float(loss), float(count), skipped)
 
 
 def score(measures: Measures, n: int) -> dict[str, float]:

@@ -4,31 +4,45 @@ from __future__ import annotations
 
 import csv
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple, TextIO
 
 from zoo import device as devices
+from zoo.contract import Elaborate, Record, Task
 from zoo.errors import UserError
-from zoo.evaluator import portions
 from zoo.files import flush, to_json
+from zoo.inference import portions
+from zoo.registry import revise
 from zoo.run import Run, open_run
 
-SUFFIXES = (".csv", ".jsonl")
+SUFFIXES = (".csv", ".jsonl", ".txt")
+
+
+Formats = Mapping[str, Callable[[Mapping[str, Any]], str]]
 
 
 class Answer(NamedTuple):
-    """What a run says of one input: the task's own columns, or why the input could not be read."""
+    """What a run says of one input: the task's own columns, or why the input could not be read.
+
+    Args:
+        details: What a row of a table does not hold, such as when each word was said; nested JSON values.
+    """
 
     input: str
     values: Mapping[str, Any]
     error: str | None = None
+    details: Mapping[str, Any] = {}
 
     @property
     def row(self) -> dict[str, Any]:
         return {"input": self.input, **self.values}
+
+    @property
+    def document(self) -> dict[str, Any]:
+        return {**self.row, **self.details}
 
 
 def predict(
@@ -36,6 +50,7 @@ def predict(
     inputs: str | Path | Sequence[str | Path],
     *,
     top_k: int = 1,
+    settings: Sequence[str] | Mapping[str, Any] = (),
     device: str | None = None,
 ) -> list[Answer]:
     """Predict inputs in order, such as ``zoo.predict("runs/first", "new-item")[0].values["label"]``.
@@ -46,39 +61,68 @@ def predict(
         run: A finished or stopped run, or its folder; its best checkpoint by validation answers.
         inputs: One or several of what the task reads, such as files and folders.
         top_k: Predictions for an input, where the task has several.
+        settings: How scores become predictions, ``{"decode.KEY": value}``; else as in the training.
         device: What the run was trained on when None.
 
     Raises:
-        UserError: The run has no model yet.
+        UserError: The run has no model yet, or a setting is wrong.
     """
-    return list(answers(run, [inputs] if isinstance(inputs, str | Path) else inputs, top_k=top_k, device=device))
+    inputs = [inputs] if isinstance(inputs, str | Path) else inputs
+    return list(answers(run, inputs, top_k=top_k, settings=settings, device=device))
 
 
 def answers(
-    run: Run | str | Path, inputs: Sequence[str | Path], *, top_k: int = 1, device: str | None = None
+    run: Run | str | Path,
+    inputs: Sequence[str | Path],
+    *,
+    top_k: int = 1,
+    settings: Sequence[str] | Mapping[str, Any] = (),
+    device: str | None = None,
 ) -> Iterator[Answer]:
     """`predict`, each answer as soon as it is known."""
     run = run if isinstance(run, Run) else open_run(run)
     checkpoint = run.checkpoint()
-    task = run.load_task(checkpoint)
+    task = run.load_task(checkpoint, revise(run.spec, {}, settings) if settings else None)
     dataset = task.inputs([str(each) for each in inputs])
     where = devices.pick(device or run.spec.train.device)
     model = run.load_model(checkpoint).to(where)
     ids = iter(dataset.ids)
     for part in portions(model, task, dataset, spec=run.spec, device=where, on_error="skip"):
-        found = {record.id: Answer(record.id, task.describe(record, top_k)) for record in part.records}
+        found = {record.id: _answer(task, record, top_k) for record in part.records}
         found |= {name: Answer(name, {}, why) for name, why in part.unreadable}
         yield from (found[each] for each in islice(ids, len(part.records) + len(part.unreadable)))
 
 
-def write_answers(found: Iterable[Answer], path: Path) -> Iterator[Answer]:
-    """Write what could be predicted as it comes, and hand every answer on. The file appears at the end, whole."""
+def _answer(task: Task, record: Record, top_k: int) -> Answer:
+    details = task.details(record) if isinstance(task, Elaborate) else {}
+    return Answer(record.id, task.describe(record, top_k), details=details)
+
+
+def write_answers(found: Iterable[Answer], path: Path, formats: Formats) -> Iterator[Answer]:
+    """Write what could be predicted as it comes, and hand every answer on. The file appears at the end, whole.
+
+    Args:
+        formats: The task's own, as `check_out` gives them.
+
+    Raises:
+        UserError: The file cannot be written, or is of one input and there are several.
+    """
     with _whole_file(path) as file:
         table: csv.DictWriter[str] | None = None
         for answer in found:
-            if answer.error is None and path.suffix == ".jsonl":
-                file.write(to_json(answer.row, indent=None) + "\n")
-            elif answer.error is None:
+            if answer.error is not None:
+                pass
+            elif path.suffix in formats:
+                if file.tell():
+                    raise UserError(
+                        f"'{path}' is of one input, and there are several\nname one input, or a .jsonl file"
+                    )
+                file.write(formats[path.suffix](answer.document))
+            elif path.suffix == ".jsonl":
+                file.write(to_json(answer.document, indent=None) + "\n")
+            elif path.suffix == ".txt":
+                file.write(f"{next(iter(answer.values.values()))}\n")
+            else:
                 if table is None:
                     table = csv.DictWriter(file, list(answer.row))
                     table.writeheader()
@@ -86,16 +130,23 @@ def write_answers(found: Iterable[Answer], path: Path) -> Iterator[Answer]:
             yield answer
 
 
-def check_out(path: Path) -> None:
+def check_out(path: Path, run: Run | str | Path) -> Formats:
     """Refuse a file that `write_answers` cannot write, before any work is done.
 
+    Returns:
+        The formats that the run's task has besides `SUFFIXES`.
+
     Raises:
-        UserError: Its suffix is none of `SUFFIXES`, or its folder is missing or read-only.
+        UserError: The suffix is of no format, or the file's folder is missing or read-only.
     """
-    if path.suffix not in SUFFIXES:
-        raise UserError(f"cannot write '{path}': predictions are written as {' or '.join(SUFFIXES)}\nrename it")
+    run = run if isinstance(run, Run) else open_run(run)
+    formats: Formats = getattr(run.task_class, "formats", {})
+    if path.suffix not in (*SUFFIXES, *formats):
+        known = " or ".join((*SUFFIXES, *formats))
+        raise UserError(f"cannot write '{path}': predictions are written as {known}\nrename it")
     if path.is_dir() or not path.parent.is_dir() or not os.access(path.parent, os.W_OK):
         raise UserError(f"cannot write '{path}'\nname a file in a folder that exists and can be written")
+    return formats
 
 
 @contextmanager

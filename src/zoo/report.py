@@ -41,6 +41,7 @@ class Report:
         checkpoint: ``{"step": ..., "weights": "trained" | "averaged", "chosen": "best" | "newest"}``; the best is so
             by validation, and a run without validation has none.
         seconds: Wall time of the pass over the split.
+        real_time_factor: Those over the time that the items last, where they are of time.
         skipped: Items that could not be read, and why.
         figures: Drawings by file stem; not part of the JSON.
     """
@@ -62,6 +63,7 @@ class Report:
     versions: Mapping[str, str]
     seconds: float
     items_per_second: float
+    real_time_factor: float | None = None
     skipped: Mapping[str, str] = field(default_factory=dict)
     notes: Sequence[str] = ()
     figures: Mapping[str, Callable[[Figure], None]] = field(default_factory=dict, repr=False, compare=False)

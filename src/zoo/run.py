@@ -131,10 +131,15 @@ class Run:
         best = newest.trainer()["best"]
         return (which == "best" and best and checkpoint_at(self.checkpoints, best["step"])) or newest
 
-    def load_task(self, checkpoint: Checkpoint | None = None) -> Task:
-        """The run's task, told what the training data decided, such as the class names."""
+    def load_task(self, checkpoint: Checkpoint | None = None, spec: RunSpec | None = None) -> Task:
+        """The run's task, told what the training data decided, such as the class names.
+
+        Args:
+            checkpoint: The best by validation when None.
+            spec: The run's own, perhaps revised.
+        """
         info: Mapping[str, Any] = (checkpoint or self.checkpoint()).metadata()["info"]
-        return self.task_class(self.spec, info)
+        return self.task_class(spec or self.spec, info)
 
     def load_model(self, checkpoint: Checkpoint | None = None) -> "Model":
         """The trained model, in evaluation mode, on the CPU; the averaged weights where the run keeps an average.

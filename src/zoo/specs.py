@@ -49,6 +49,9 @@ class CoreSpec(Spec):
         None, strict=False, min_length=1, description="local window of each layer, repeated; 0 is global"
     )
     causal: bool = Field(False, description="a token sees itself and earlier ones only")
+    conv_kernel: int | None = Field(
+        None, ge=1, description="tokens that a convolution between attention and MLP sees, odd; none when null"
+    )
     cross_attention: bool = Field(False, description="each block also attends to a context")
     context_dim: int | None = Field(None, gt=0, description="width of the context; dim when null")
     dropout: Fraction = Field(0.0, description="of every sublayer's output")
@@ -66,6 +69,10 @@ class CoreSpec(Spec):
         head_dim = self.head_dim or self.dim // self.num_heads
         if self.rotary_theta is not None and head_dim % 2:
             raise ValueError(f"rotary positions turn pairs of channels, but a head has {head_dim}; make head_dim even")
+        if self.conv_kernel is not None and self.conv_kernel % 2 == 0:
+            raise ValueError(f"a convolution of {self.conv_kernel} tokens has none in the middle; make conv_kernel odd")
+        if self.conv_kernel is not None and self.causal:
+            raise ValueError("a convolution sees later tokens, which a causal core must not; leave conv_kernel out")
         if self.context_dim is not None and not self.cross_attention:
             raise ValueError("context_dim is of cross-attention; set cross_attention true, or leave it out")
         return self
@@ -134,7 +141,7 @@ class WeightsSpec(Spec):
 
 
 class ModelSpec(Spec):
-    """A model of the catalogue, for any data: what `embed`, `head` and `augment` hold is the task's to say."""
+    """A model of the catalogue, for any data; `embed`, `head`, `augment` and `decode` are the task's to say."""
 
     task: Name = Field(description="the task that trains it")
     description: str = Field("", description="one line")
@@ -142,6 +149,7 @@ class ModelSpec(Spec):
     embed: Options = Field(default_factory=dict, description="the first room")
     head: Options = Field(default_factory=dict, description="the last room")
     augment: Options = Field(default_factory=dict, description="augmentation for any data")
+    decode: Options = Field(default_factory=dict, description="how scores become predictions, for any data")
     train: Options = Field(default_factory=dict, description="training for any data")
     recipe: Name | None = Field(None, description="the recipe used when none is asked for")
     weights: dict[Name, WeightsSpec] = Field(default_factory=dict, description="published weights")
@@ -172,6 +180,7 @@ class RecipeSpec(Spec):
     embed: Options = Field(default_factory=dict)
     head: Options = Field(default_factory=dict)
     augment: Options = Field(default_factory=dict)
+    decode: Options = Field(default_factory=dict)
     train: Options = Field(default_factory=dict)
     measured: Measured | None = None
 
@@ -226,6 +235,7 @@ class RunSpec(Spec):
     embed: Options
     head: Options
     augment: Options
+    decode: Options = Field(default_factory=dict)
     data: DataSpec
     train: TrainSpec
     plugins: dict[str, PluginStamp] = Field(default_factory=dict)

@@ -19,7 +19,7 @@ from torch.optim import Optimizer
 from torch.optim.swa_utils import AveragedModel
 
 from zoo import device as devices
-from zoo import evaluator, plugins
+from zoo import evaluator, inference, plugins
 from zoo.checkpoint import Found, discard_after, prune, restore, save_checkpoint
 from zoo.contract import Dataset, Splits
 from zoo.data.loader import Loaded, training_batches
@@ -102,7 +102,7 @@ def fit(run: Run, splits: Splits, stop: StopSignal, found: Found, *, show_progre
 
     def validate(epoch: int) -> None:
         evaluated: Any = ema.module if ema else model
-        result = evaluator.predictions(evaluated, task, splits.validation, spec=spec, device=device)
+        result = inference.predictions(evaluated, task, splits.validation, spec=spec, device=device)
         state.skipped.update(result.skipped)
         if not result.records:
             raise UserError(f"no item of the validation split can be read: {', '.join(list(result.skipped)[:10])}")

@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 from zoo.cli import main
-from zoo.evaluator import predictions
+from zoo.inference import predictions
 from zoo.run import Run
 from zoo.training import train
 

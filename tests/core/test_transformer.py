@@ -76,7 +76,15 @@ MODERN = {
     "num_kv_heads": 2, "head_dim": 6, "norm": "rmsnorm", "activation": "swiglu", "bias": (), "qk_norm": True,
     "rotary_theta": 1000.0, "windows": (None, 3), "layer_scale": 0.5,
 }  # fmt: skip
-VARIANTS = [{}, {"causal": True}, {"norm_position": "post", "final_norm": False}, MODERN, MODERN | {"causal": True}]
+VARIANTS = [
+    {},
+    {"causal": True},
+    {"norm_position": "post", "final_norm": False},
+    {"conv_kernel": 5},
+    MODERN,
+    MODERN | {"causal": True},
+    MODERN | {"conv_kernel": 3},
+]
 
 
 @settings(max_examples=12, deadline=None)

@@ -60,7 +60,7 @@ def _sound(value: Any, problems: Iterable[Problem]) -> dict[str, Any]:
 
 
 def json_schema() -> dict[str, Any]:
-    """The JSON Schema of a catalogue. What `embed`, `head` and `augment` hold is the task's to say: left open."""
+    """The JSON Schema of a catalogue; `embed`, `head`, `augment` and `decode` are the task's to say, and left open."""
     schema = Catalogue.model_json_schema()
     definitions = schema["$defs"]
     for room, spec_class in {"core": CoreSpec, "train": TrainSpec}.items():

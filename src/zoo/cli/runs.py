@@ -42,7 +42,11 @@ def evaluate(
     ] = None,
     settings: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="How the data is read, such as data.text_column=review."),
+        typer.Option(
+            "--set",
+            metavar="KEY=VALUE",
+            help="How the data is read, such as data.text_column=review; decode.KEY=VALUE, where the task has it.",
+        ),
     ] = None,
     device: Device = None,
     json: Json = False,
@@ -68,7 +72,17 @@ def predict(
     run: RunFolder,
     inputs: Inputs,
     top_k: Annotated[int, typer.Option(min=1, help="Predictions for an input.")] = 1,
-    out: Annotated[Path | None, typer.Option(help="Write a .csv or .jsonl file.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Write a .csv, .jsonl or .txt file, or what else the task has, such as .srt.")
+    ] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="decode.KEY=VALUE",
+            help="How scores become predictions, where the task has such settings; as in training when not given.",
+        ),
+    ] = None,
     device: Device = None,
     json: Json = False,
 ) -> None:
@@ -80,11 +94,10 @@ def predict(
     """
     from zoo.predictor import answers, check_out, write_answers
 
+    formats = {} if out is None else check_out(out, run)
+    found = answers(run, _sources(inputs), top_k=top_k, settings=settings or (), device=device)
     if out is not None:
-        check_out(out)
-    found = answers(run, _sources(inputs), top_k=top_k, device=device)
-    if out is not None:
-        found = write_answers(found, out)
+        found = write_answers(found, out, formats)
     rows: list[dict[str, Any]] = []
     num_predicted = num_failed = 0
     for answer in found:
@@ -94,7 +107,7 @@ def predict(
             continue
         num_predicted += 1
         if json or out is None:
-            rows.append(answer.row)
+            rows.append(answer.document if json else answer.row)
     if json:
         print_json(rows)
     elif rows:

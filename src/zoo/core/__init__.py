@@ -14,6 +14,7 @@ Axis legend, used in every signature here:
 """
 
 from zoo.core.attention import Attention, KVCache
+from zoo.core.convolution import Convolution
 from zoo.core.layers import MLP, DropPath, FusedLinear, init_linear, make_norm
 from zoo.core.model import Model, Output, Stream
 from zoo.core.pack import DENSE, Layout, pack, unpack
@@ -26,6 +27,7 @@ __all__ = [
     "Attention",
     "Block",
     "BlockCache",
+    "Convolution",
     "DropPath",
     "FusedLinear",
     "Intermediates",

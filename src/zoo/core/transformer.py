@@ -1,5 +1,7 @@
 """The core's body: blocks of attention and MLP, stacked; encoder, decoder, or decoder with cross-attention.
 
+A knob puts a convolution between the two, as a conformer has it.
+
 Vaswani et al. 2017, arXiv:1706.03762; norm before or after: Xiong et al. 2020, arXiv:2002.04745; layer scale: Touvron
 et al. 2021, arXiv:2103.17239; stochastic depth: Huang et al. 2016, arXiv:1603.09382.
 """
@@ -13,6 +15,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from zoo.core.attention import Attention, KVCache
+from zoo.core.convolution import Convolution
 from zoo.core.layers import MLP, DropPath, make_norm
 from zoo.core.pack import DENSE, Layout
 from zoo.core.position import Rotary
@@ -46,7 +49,8 @@ class Intermediates:
 
 
 class Block(nn.Module):
-    """Self-attention, cross-attention where there is a context, and an MLP, each in a residual branch.
+    """Self-attention, cross-attention where there is a context, perhaps a convolution, and an MLP, each in a residual
+    branch.
 
     Pre-norm: x + branch(norm(x)); post-norm: norm(x + branch(x)).
     """
@@ -56,6 +60,7 @@ class Block(nn.Module):
         attention: Attention,
         mlp: MLP,
         cross_attention: Attention | None = None,
+        convolution: Convolution | None = None,
         *,
         dim: int,
         norm: str = "layernorm",
@@ -79,6 +84,10 @@ class Block(nn.Module):
         if cross_attention is not None:
             self.cross_norm = make_norm(norm, dim, norm_eps, bias=norm_bias)
             self.cross_scale = scale()
+        self.convolution = convolution
+        if convolution is not None:
+            self.conv_norm = make_norm(norm, dim, norm_eps, bias=norm_bias)
+            self.conv_scale = scale()
         self.norm2 = make_norm(norm, dim, norm_eps, bias=norm_bias)
         self.mlp = mlp
         self.scale2 = scale()
@@ -120,6 +129,9 @@ class Block(nn.Module):
             if return_weights:
                 y, cross = y
             x = self._add(x, y, self.cross_norm, self.cross_scale, layout)
+        if self.convolution is not None:
+            y = self.convolution(self.conv_norm(x) if self.pre_norm else x, layout)
+            x = self._add(x, y, self.conv_norm, self.conv_scale, layout)
         y = self.mlp(self.norm2(x) if self.pre_norm else x)
         return self._add(x, y, self.norm2, self.scale2, layout), own, cross
 
@@ -153,6 +165,7 @@ class Transformer(nn.Module):
         rotary_theta: base of rotary positions; None is no rotary positions.
         windows: local windows in tokens, repeated over the blocks; a None or 0 entry is global. See `Attention`.
         causal: attend to no later token.
+        conv_kernel: tokens that a convolution between attention and MLP sees, odd; None is no convolution.
         cross_attention: attend to a context in every block.
         context_dim: width of a context token; None is `dim`.
         dropout: of each branch's output and inside the MLP.
@@ -181,6 +194,7 @@ class Transformer(nn.Module):
         rotary_theta: float | None = None,
         windows: Sequence[int | None] | None = None,
         causal: bool = False,
+        conv_kernel: int | None = None,
         cross_attention: bool = False,
         context_dim: int | None = None,
         dropout: float = 0.0,
@@ -192,12 +206,17 @@ class Transformer(nn.Module):
             raise ValueError(f"no bias is called {', '.join(sorted(unknown))}; choose among {', '.join(BIASES)}")
         if norm_position not in ("pre", "post"):
             raise ValueError(f"unknown norm_position {norm_position!r}; choose pre or post")
+        if conv_kernel is not None and causal:
+            raise ValueError("a convolution sees later tokens, which a causal core must not; leave conv_kernel out")
         self.dim = dim
         attention = partial(
             Attention, dim, num_heads, num_kv_heads=num_kv_heads, head_dim=head_dim, bias=bias, qk_norm=qk_norm,
             norm=norm, norm_eps=norm_eps, scale=scale, dropout=attention_dropout
         )  # fmt: skip
         mlp = partial(MLP, dim, mlp_dim or 4 * dim, activation=activation, bias="mlp" in bias, dropout=dropout)
+        convolution = partial(
+            Convolution, dim, bias="mlp" in bias, norm=norm, norm_eps=norm_eps, norm_bias="norm" in bias
+        )
         block = partial(
             Block, dim=dim, norm=norm, norm_eps=norm_eps, norm_bias="norm" in bias, norm_position=norm_position,
             layer_scale=layer_scale, dropout=dropout
@@ -209,6 +228,7 @@ class Transformer(nn.Module):
                 attention(causal=causal, window=windows[index % len(windows)], rotary=rotary),
                 mlp(),
                 attention(context_dim=context_dim or dim) if cross_attention else None,
+                None if conv_kernel is None else convolution(conv_kernel),
                 drop_path=drop_path * index / max(depth - 1, 1),
             )
             for index in range(depth)

@@ -20,7 +20,7 @@ from zoo.errors import UserError
 from zoo.plugins.discovery import Found, environment, find, is_reference, isolated
 
 Status = Literal["loaded", "blocked", "failed", "incompatible"]
-PARTS = ("embed", "head", "augment", "cost")
+PARTS = ("embed", "head", "augment", "decode", "cost")
 
 
 @dataclass(frozen=True, slots=True)

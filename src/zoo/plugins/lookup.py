@@ -23,7 +23,7 @@ from zoo.specs import DataSpec, PluginStamp
 if TYPE_CHECKING:
     from zoo.specs import RunSpec
 
-Part = Literal["embed", "head", "augment"]
+Part = Literal["embed", "head", "augment", "decode"]
 _SESSION = Found(SESSION, "zoo.register")
 
 

@@ -7,7 +7,7 @@ catalogue), `registration` (what a notebook brings), `run_spec` (the file in a r
 from zoo.registry.checking import check
 from zoo.registry.names import Registry, built_in_catalogue, gather, is_address, list_models, open_registry
 from zoo.registry.registration import register
-from zoo.registry.resolution import Resolved, settle, with_data
+from zoo.registry.resolution import Resolved, revise, settle
 from zoo.registry.run_spec import read_run_spec, write_run_spec
 
 __all__ = [
@@ -21,7 +21,7 @@ __all__ = [
     "open_registry",
     "read_run_spec",
     "register",
+    "revise",
     "settle",
-    "with_data",
     "write_run_spec",
 ]

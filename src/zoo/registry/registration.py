@@ -26,6 +26,7 @@ def register(
     embed: type[Spec] | None = None,
     head: type[Spec] | None = None,
     augment: type[Spec] | None = None,
+    decode: type[Spec] | None = None,
     cost: Callable[[RunSpec], Cost] | None = None,
     models: Mapping[str, ModelSpec | Mapping[str, Any]] | None = None,
     recipes: Mapping[str, RecipeSpec | Mapping[str, Any]] | None = None,
@@ -47,7 +48,8 @@ def register(
     Raises:
         UserError: A name is taken, or a value is not what it should be.
     """
-    entry, objects = _entry(task, name, {"embed": embed, "head": head, "augment": augment, "cost": cost})
+    parts = {"embed": embed, "head": head, "augment": augment, "decode": decode, "cost": cost}
+    entry, objects = _entry(task, name, parts)
     tasks = {entry.name: entry} if entry else {}
     loaders = {each: f"{SESSION}:{each}.loader" for each in datasets or {}}
     objects |= {loaders[each]: loader for each, loader in (datasets or {}).items()}

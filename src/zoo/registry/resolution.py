@@ -19,7 +19,9 @@ from zoo.specs import CoreSpec, DataSpec, RunSpec, TrainSpec
 if TYPE_CHECKING:
     from zoo.plugins.lookup import Part
 
-ROOMS = ("core", "embed", "head", "augment", "data", "train")
+ROOMS = ("core", "embed", "head", "augment", "decode", "data", "train")
+REVISABLE = ("data", "decode")
+"""What may be set otherwise when a trained model is used."""
 _OF_SOME_TASKS = ("holdout_group", "text_column", "label_column", "label_separator")
 """Settings of `data` that a task must say it reads."""
 _OURS: Mapping[str, type[BaseModel]] = {"core": CoreSpec, "data": DataSpec, "train": TrainSpec}
@@ -186,19 +188,19 @@ def settle(resolved: Resolved, settings: Mapping[str, Any]) -> Resolved:
     return Resolved(spec, {**resolved.sources, **decided}, resolved.recipe)
 
 
-def with_data(spec: RunSpec, data: Mapping[str, Any], settings: Sequence[str] | Mapping[str, Any]) -> RunSpec:
-    """A run's spec with other data.
+def revise(spec: RunSpec, data: Mapping[str, Any], settings: Sequence[str] | Mapping[str, Any]) -> RunSpec:
+    """A run's spec with other data, or other decoding.
 
     Args:
         data: Values of `spec.data`, such as its name.
-        settings: As `Registry.resolve` takes them, of `data` only; they win.
+        settings: As `Registry.resolve` takes them, of `data` and `decode` only; they win.
 
     Raises:
         UserError: A setting is wrong, or of something else.
     """
     asked = read_settings(settings, spec.task)
-    if others := [key for key in asked if not key.startswith("data.")]:
-        raise UserError(f"--set {others[0]}: the run has it already\nset how its data is read, such as data.on_error")
+    if others := [key for key in asked if key.partition(".")[0] not in REVISABLE]:
+        raise UserError(f"--set {others[0]}: the run has it already\nset what begins with {' or '.join(REVISABLE)}")
     now = spec.model_dump(mode="json")
     layers = [Layer("run", {room: now[room] for room in ROOMS}), Layer("command", {"data": dict(data)})]
     layers.append(Layer("command", nested(asked), settings=asked))

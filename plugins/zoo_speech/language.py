@@ -1,0 +1,198 @@
+"""How likely a sentence is: an n-gram model of words, learnt from transcriptions or read from an ARPA file.
+
+Interpolated Kneser-Ney smoothing: Kneser and Ney 1995; Chen and Goodman 1999, section 3. The file format is that of
+SRILM and KenLM.
+"""
+
+import gzip
+import math
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import NamedTuple
+
+from zoo.errors import UserError
+from zoo.files import user_path
+
+BEGIN, END, UNKNOWN = "<s>", "</s>", "<unk>"
+IMPOSSIBLE = -99.0
+"""The logarithm that ARPA files give what is never asked for."""
+NGram = tuple[str, ...]
+
+
+class Weight(NamedTuple):
+    """Base-10 logarithms: of an n-gram's probability, and of what is left to n-grams of fewer words after it."""
+
+    log_probability: float
+    backoff: float = 0.0
+
+
+class LanguageModel:
+    """Probabilities of a word after others.
+
+    Args:
+        weights: Of every n-gram known, those of single words and `UNKNOWN` among them.
+        order: Words in the longest.
+    """
+
+    def __init__(self, weights: Mapping[NGram, Weight], order: int) -> None:
+        self.weights, self.order = weights, order
+        words = [ngram[0] for ngram in weights if len(ngram) == 1]
+        self.words = frozenset(words) - {BEGIN, END, UNKNOWN}
+        self.beginnings = frozenset(word[:end] for word in self.words for end in range(1, len(word) + 1))
+        """Of words."""
+
+    def score(self, history: NGram, word: str) -> float:
+        """Base-10 logarithm of a word's probability after others; a word that is not known is `UNKNOWN`."""
+        known = word if (word,) in self.weights else UNKNOWN
+        ngram = (*self.seen(history), known)
+        left = 0.0
+        while len(ngram) > 1 and ngram not in self.weights:
+            context = self.weights.get(ngram[:-1])
+            left += context.backoff if context else 0.0
+            ngram = ngram[1:]
+        return left + self.weights.get(ngram, Weight(IMPOSSIBLE)).log_probability
+
+    def seen(self, history: NGram) -> NGram:
+        """What of a history has a say."""
+        return history[max(0, len(history) - self.order + 1) :]
+
+    def perplexity(self, sentences: Sequence[str]) -> float:
+        """Of sentences, their ends counted as words."""
+        total = count = 0.0
+        for sentence in sentences:
+            history: NGram = (BEGIN,)
+            for word in (*sentence.split(), END):
+                total += self.score(history, word)
+                count += 1
+                history = (*history, word)
+        return 10 ** (-total / max(count, 1.0))
+
+    def to_arpa(self) -> str:
+        by_order = [
+            sorted(ngram for ngram in self.weights if len(ngram) == order) for order in range(1, self.order + 1)
+        ]
+        lines = ["\\data\\", *(f"ngram {order}={len(ngrams)}" for order, ngrams in enumerate(by_order, start=1))]
+        for order, ngrams in enumerate(by_order, start=1):
+            lines += ["", f"\\{order}-grams:"]
+            for ngram in ngrams:
+                weight = self.weights[ngram]
+                ends = [] if order == self.order else [f"{weight.backoff:.6f}"]
+                lines.append("\t".join([f"{weight.log_probability:.6f}", " ".join(ngram), *ends]))
+        return "\n".join([*lines, "", "\\end\\", ""])
+
+
+# ---------------------------------------------------------------- learnt
+
+
+def learn(sentences: Sequence[str], order: int) -> LanguageModel:
+    """A model of normalised sentences. Of a word that it has never seen it expects what is left to the rarest.
+
+    Args:
+        order: Words of an n-gram, at most.
+    """
+    counts = _counts(sentences, order)
+    weights: dict[NGram, Weight] = {(BEGIN,): Weight(IMPOSSIBLE)}
+    vocabulary = sorted({ngram[0] for ngram in counts[0]} | {UNKNOWN})
+    below: dict[NGram, float] = {}
+    for ngrams in counts:
+        probabilities: dict[NGram, float] = {}
+        contexts: dict[NGram, list[int]] = defaultdict(list)
+        for ngram, count in ngrams.items():
+            contexts[ngram[:-1]].append(count)
+        discount = _discount(ngrams)
+        left = {context: discount * len(seen) / sum(seen) for context, seen in contexts.items()}
+        for ngram, count in ngrams.items():
+            context = ngram[:-1]
+            smaller = below[ngram[1:]] if context else 1 / len(vocabulary)
+            probabilities[ngram] = (count - discount) / sum(contexts[context]) + left[context] * smaller
+        if not below:
+            probabilities[(UNKNOWN,)] = left[()] / len(vocabulary)
+        else:
+            for context, share in left.items():
+                weights[context] = Weight(weights[context].log_probability, math.log10(share))
+        weights |= {ngram: Weight(math.log10(probability)) for ngram, probability in probabilities.items()}
+        below = probabilities
+    return LanguageModel(weights, order)
+
+
+def _counts(sentences: Sequence[str], order: int) -> list[Counter[NGram]]:
+    """For each order how often n-grams come, where it is the highest or they begin a sentence, else in how many ways
+    they go on from the left."""
+    plain: list[Counter[NGram]] = [Counter() for _ in range(order)]
+    for sentence in sentences:
+        words = (BEGIN, *sentence.split(), END)
+        for size in range(1, order + 1):
+            plain[size - 1].update(words[i : i + size] for i in range(len(words) - size + 1))
+    del plain[0][(BEGIN,)]
+    counts: list[Counter[NGram]] = []
+    for smaller, larger in pairwise(plain):
+        ways = Counter(ngram[1:] for ngram in larger)
+        counts.append(Counter({ngram: n if ngram[0] == BEGIN else ways[ngram] for ngram, n in smaller.items()}))
+    return [*counts, plain[-1]]
+
+
+def _discount(counts: Counter[NGram]) -> float:
+    """What is taken off each count: n₁ / (n₁ + 2 n₂), of how many come once and twice."""
+    once, twice = (sum(count == times for count in counts.values()) for times in (1, 2))
+    return once / (once + 2 * twice) if once and twice else 0.5
+
+
+# ---------------------------------------------------------------- read
+
+
+def read_arpa(path: str) -> LanguageModel:
+    """A model from an ARPA file, or such a file compressed with gzip.
+
+    Raises:
+        UserError: It is missing or something else.
+    """
+    file = user_path(path)
+    if not file.is_file():
+        raise UserError(f"decode.language_model: there is no file '{path}'\nname an ARPA file, or set it to none")
+    try:
+        return from_arpa(_text(file))
+    except (ValueError, IndexError, OSError, EOFError) as error:
+        raise UserError(f"decode.language_model: '{path}' is no ARPA file: {error}\nname another file") from error
+
+
+def _text(file: Path) -> str:
+    with gzip.open(file) if file.suffix == ".gz" else file.open("rb") as opened:
+        return opened.read().decode("utf-8")
+
+
+def from_arpa(text: str) -> LanguageModel:
+    """
+    Raises:
+        ValueError: It is no such text.
+    """
+    weights: dict[NGram, Weight] = {}
+    order = 0
+    for line in _body(text):
+        if line.startswith("\\"):
+            order = int(line.strip("\\").removesuffix("-grams:"))
+            continue
+        number, *words = line.split()
+        backoff = float(words.pop()) if len(words) > order else 0.0
+        if len(words) != order:
+            raise ValueError(f"the line '{line[:60]}' holds no {order} words")
+        weights[tuple(words)] = Weight(float(number), backoff)
+    if not order:
+        raise ValueError("it has no n-grams")
+    unknown = next((ngram for ngram in ((UNKNOWN,), ("<UNK>",)) if ngram in weights), None)
+    weights[(UNKNOWN,)] = weights[unknown] if unknown else Weight(IMPOSSIBLE)
+    return LanguageModel(weights, order)
+
+
+def _body(text: str) -> Iterator[str]:
+    """The lines between the counts and the end."""
+    lines = iter(text.splitlines())
+    if not any(line.strip() == "\\data\\" for line in lines):
+        raise ValueError("it has no line \\data\\")
+    for line in lines:
+        if line.strip() == "\\end\\":
+            return
+        if line.strip() and not line.startswith("ngram "):
+            yield line.strip()
+    raise ValueError("it has no line \\end\\")

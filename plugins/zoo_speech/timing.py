@@ -1,0 +1,113 @@
+"""When each word is said: the likeliest alignment of a known text with the scores, and subtitles made from it.
+
+Forced alignment: Kürzinger et al. 2020, arXiv:2007.09127, section 2, by torchaudio.
+"""
+
+import html
+import warnings
+from collections.abc import Iterable, Sequence
+from itertools import pairwise
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torchaudio.functional import forced_align
+
+from zoo_speech.decode import Scores
+from zoo_speech.writing import BLANK, Symbols
+
+LINE = 42
+"""Characters of a subtitle's line at most, where its words allow; a subtitle has two."""
+PAUSE_SECONDS = 1.0
+"""Ends a subtitle."""
+LONGEST_SECONDS = 7.0
+"""Of a subtitle."""
+
+
+class Word(NamedTuple):
+    """A word and when it is said, in seconds from the beginning."""
+
+    text: str
+    start: float
+    end: float
+
+
+def align(scores: Scores, numbers: Sequence[int], symbols: Symbols, token_seconds: float) -> list[Word]:
+    """When the words are said that some symbols write.
+
+    Args:
+        numbers: Symbols that `scores` has tokens enough for.
+        token_seconds: How long a token lasts.
+    """
+    if not numbers:
+        return []
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torchaudio announces that it will do less
+        path, _ = forced_align(torch.from_numpy(scores)[None], torch.tensor([list(numbers)]), blank=BLANK)
+    words: list[Word] = []
+    for number, (first, last) in zip(numbers, _spans(path[0].numpy()), strict=True):
+        before, blank, after = symbols.texts[number].rpartition(" ")
+        start, end = round(first * token_seconds, 3), round((last + 1) * token_seconds, 3)
+        assert not before, "a symbol holds no two words"
+        if blank or not words:
+            words.append(Word("", start, end))
+        if after:
+            text = words[-1].text
+            words[-1] = Word(text + after, words[-1].start if text else start, end)
+    return [word for word in words if word.text]
+
+
+def _spans(path: np.ndarray) -> Iterable[tuple[int, int]]:
+    """First and last token of each symbol of a path."""
+    changes = np.flatnonzero(np.diff(path, prepend=-1, append=-1))
+    for first, end in pairwise(changes):
+        if path[first] != BLANK:
+            yield int(first), int(end) - 1
+
+
+def subtitles(words: Sequence[Word]) -> list[Word]:
+    """Words put together that are shown at a time, on up to two lines."""
+    shown: list[list[Word]] = []
+    for word in words:
+        if shown:
+            text = " ".join([*(each.text for each in shown[-1]), word.text])
+            pause, length = word.start - shown[-1][-1].end, word.end - shown[-1][0].start
+            if pause < PAUSE_SECONDS and length <= LONGEST_SECONDS and _lines(text).count("\n") <= 1:
+                shown[-1].append(word)
+                continue
+        shown.append([word])
+    return [Word(_lines(" ".join(each.text for each in part)), part[0].start, part[-1].end) for part in shown]
+
+
+def _lines(text: str) -> str:
+    lines = [""]
+    for word in text.split():
+        longer = f"{lines[-1]} {word}".strip()
+        if len(longer) <= LINE or not lines[-1]:
+            lines[-1] = longer
+        else:
+            lines.append(word)
+    return "\n".join(lines)
+
+
+def to_srt(words: Sequence[Word]) -> str:
+    """SubRip."""
+    return "".join(
+        f"{number}\n{_clock(each.start, ',')} --> {_clock(each.end, ',')}\n{each.text}\n\n"
+        for number, each in enumerate(subtitles(words), start=1)
+    )
+
+
+def to_vtt(words: Sequence[Word]) -> str:
+    """WebVTT."""
+    return "WEBVTT\n\n" + "".join(
+        f"{_clock(each.start, '.')} --> {_clock(each.end, '.')}\n{html.escape(each.text, quote=False)}\n\n"
+        for each in subtitles(words)
+    )
+
+
+def _clock(seconds: float, point: str) -> str:
+    milliseconds = round(seconds * 1000)
+    minutes, milliseconds = divmod(milliseconds, 60_000)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours:02d}:{minutes:02d}:{milliseconds // 1000:02d}{point}{milliseconds % 1000:03d}"
