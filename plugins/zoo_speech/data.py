@@ -1,8 +1,7 @@
-"""Where recordings come from: folders with a list of transcriptions, spoken digits, telephone prompts, Morse."""
+"""Recordings and what is said in them, and the datasets that are known by name."""
 
-import os
 import re
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -13,22 +12,16 @@ from typing import Any
 import numpy as np
 
 from zoo.contract import Dataset, Item, Source
-from zoo.data.folder import by_split, find_files, hash_files, split_named, subfolders, walk
+from zoo.data.folder import find_files, hash_files, walk
 from zoo.data.places import require
 from zoo.data.seeding import seed_of
-from zoo.data.table import SUFFIXES as TABLES
-from zoo.data.table import find_column, pick_column, read_sheet
+from zoo.data.table import read_sheet
 from zoo.errors import UserError, counted
-from zoo.files import user_path
 from zoo.specs import DataSpec
-from zoo_speech import audio, morse
+from zoo_speech import audio
 from zoo_speech.audio import Recording
 from zoo_speech.writing import normalise
 
-PLACES = "the path of a folder with a metadata.csv (file_name,transcription), or of such a table"
-FILE_COLUMNS = ("file_name", "file", "path", "audio", "audio_filepath", "wav", "filename")
-TEXT_COLUMNS = ("transcription", "transcript", "text", "sentence", "normalized_text")
-GROUP_COLUMNS = ("speaker", "speaker_id", "client_id", "group")
 DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 STRING_SIZES = {"train": 1500, "test": 200}
 
@@ -112,73 +105,6 @@ def to_hear(sources: Sequence[str]) -> Recordings:
     files = find_files(sources, audio.SUFFIXES)
     entries = [Entry(name, path, None) for name, path in zip(files.ids, files.paths, strict=True)]
     return Recordings(entries, [0.0 if isinstance(look, str) else look for look in _looked_at(entries)])
-
-
-# ---------------------------------------------------------------- places
-
-
-def load_place(data: DataSpec) -> Source:
-    """A folder with a list of transcriptions, perhaps one for each split below it, or the list itself.
-
-    Raises:
-        UserError: It is none, or names files that are not there.
-    """
-    if data.name.startswith("morse:"):
-        return morse.load_morse(data)
-    path = user_path(data.name)
-    if path.is_file():
-        return _read_lists({"train": path}, path.parent, data)
-    if not path.is_dir():
-        raise UserError(f"there is no folder or file '{path}'\ngive {PLACES}")
-    if (own := _list_in(path)) is not None:
-        return _read_lists({"train": own}, path, data)
-    folders = [folder for folder in subfolders(path) if _list_in(folder) is not None]
-    lists = {split: found for split, folder in by_split(path, folders).items() if (found := _list_in(folder))}
-    if not lists:
-        raise UserError(f"'{path}' has no list of transcriptions\nadd a metadata.csv with file_name,transcription")
-    return _read_lists(lists, path, data)
-
-
-def _list_in(folder: Path) -> Path | None:
-    names = [f"{stem}{suffix}" for stem in ("metadata", "manifest") for suffix in TABLES]
-    return next((folder / name for name in names if (folder / name).is_file()), None)
-
-
-def num_listed(table: Path) -> int:
-    """How many recordings a table lists; 0 where it is no such list."""
-    try:
-        sheet = read_sheet(table)
-    except UserError:
-        return 0
-    return 0 if find_column(sheet, FILE_COLUMNS) is None else len(sheet.rows)
-
-
-def _read_lists(lists: Mapping[str, Path], root: Path, data: DataSpec) -> Source:
-    """The recordings of lists of transcriptions; a column `split` of a list alone names each row's split."""
-    parts: dict[str, list[Entry]] = defaultdict(list)
-    notes: list[str] = []
-    ids: Counter[str] = Counter()
-    for split, path in lists.items():
-        sheet = read_sheet(path)
-        file = pick_column(sheet, FILE_COLUMNS)
-        text = pick_column(sheet, TEXT_COLUMNS, asked=data.text_column, key="data.text_column", taken=file)
-        name = path.relative_to(root).as_posix()
-        notes.append(f"'{name}': files are of column '{file}', transcriptions of column '{text}'")
-        group = find_column(sheet, GROUP_COLUMNS)
-        column = find_column(sheet, ("split",)) if len(lists) == 1 else None
-        for row in sheet.rows:
-            place = f"{name}:{row.line}"
-            where = path.parent / str(row.values.get(file) or place)
-            own = os.path.relpath(where, root)
-            ids[own] += 1
-            entry = Entry(
-                own if ids[own] == 1 else f"{own} ({place})",
-                where,
-                str(row.values.get(text) or ""),
-                None if group is None else str(row.values.get(group)),
-            )
-            parts[split if column is None else split_named(row.values.get(column), place)].append(entry)
-    return make_source(parts, data, notes)
 
 
 def _held_out(parts: Mapping[str, Sequence[Entry]], data: DataSpec) -> dict[str, Sequence[Entry]]:

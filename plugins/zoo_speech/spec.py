@@ -83,6 +83,7 @@ class AugmentSpec(Spec):
     time_mask_fraction: Fraction = Field(0.05, description="longest such stretch, share of the recording")
     num_band_masks: int = Field(0, ge=0, le=100, description="stretches of bands to mask")
     band_mask_fraction: Fraction = Field(0.3, description="widest such stretch, share of the bands")
+    joined: Fraction = Field(0.0, description="probability that the next recording of its batch follows one, as one")
     noise_db: float | None = Field(
         None, ge=0, le=100, description="white noise this far below the recording, or farther"
     )

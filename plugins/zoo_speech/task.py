@@ -26,10 +26,11 @@ from zoo.specs import DataSpec, RunSpec
 from zoo_speech import audio, language, writing
 from zoo_speech.audio import Samples
 from zoo_speech.check import check
-from zoo_speech.data import PLACES, load_place, num_listed, to_hear
+from zoo_speech.data import to_hear
 from zoo_speech.decode import BeamSearch, Scores, best_path
 from zoo_speech.language import LanguageModel
 from zoo_speech.model import SpeechEmbed, SymbolHead
+from zoo_speech.places import PLACES, load_place, num_listed
 from zoo_speech.spec import DecodeSpec, rooms
 from zoo_speech.timing import Word, align, to_srt, to_vtt
 from zoo_speech.windows import stitch, windowed
@@ -104,6 +105,7 @@ class SpeechToText:
         if item.target is not None and not sample["window"]:
             sample["symbols"] = self._spelt(sample["text"], self.embed.num_tokens(len(samples)))
         if rng is not None:
+            sample["goes_on"] = bool(rng.random() < self.augment.joined)
             changed = self._augmented(samples, rng)
             if least_tokens(sample["symbols"]) <= self.embed.num_tokens(len(changed)):
                 sample["samples"] = changed  # else too fast to be spelt
@@ -134,6 +136,7 @@ class SpeechToText:
         return samples
 
     def collate(self, samples: Sequence[Mapping[str, Any]], ids: Sequence[str]) -> Batch:
+        samples = self._joined(samples)
         num_samples = [len(sample["samples"]) for sample in samples]
         lengths = [self.embed.num_tokens(each) for each in num_samples]
         padded = torch.zeros(len(samples), max(num_samples))
@@ -161,6 +164,22 @@ class SpeechToText:
                 for sample, count in zip(samples, num_samples, strict=True)
             ],
         )
+
+    def _joined(self, samples: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+        """One recording for two, where the first was drawn to go on and both together can be spelt."""
+        joined: list[Mapping[str, Any]] = []
+        left = list(samples)
+        while left:
+            first = left.pop(0)
+            if left and first.get("goes_on"):
+                both = np.concatenate([first["samples"], left[0]["samples"]])
+                text = f"{first['text']} {left[0]['text']}"
+                symbols = self.symbols.spell(text)
+                if least_tokens(symbols) <= self.embed.num_tokens(len(both)):
+                    del left[0]
+                    first = {**first, "samples": both, "text": text, "symbols": symbols}
+            joined.append(first)
+        return joined
 
     # ------------------------------------------------------------ model
 

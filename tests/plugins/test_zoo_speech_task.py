@@ -21,10 +21,11 @@ from zoo.registry import open_registry
 from zoo.run import Run
 from zoo.specs import DataSpec, RunSpec
 from zoo.training import train
-from zoo_speech.data import Recordings, load_place
+from zoo_speech.data import Recordings
 from zoo_speech.decode import best_path
 from zoo_speech.model import SpeechEmbed
 from zoo_speech.morse import Keyed, key
+from zoo_speech.places import load_place
 from zoo_speech.spec import HeadSpec
 from zoo_speech.task import SpeechToText, read_source
 from zoo_speech.writing import learn, least_tokens, normalise, stored, write
@@ -193,8 +194,8 @@ def test_splits_by_column_and_by_folder(tmp_path: Path) -> None:
         "train": 1,
         "test": 1,
     }
-    with pytest.raises(UserError, match=r"metadata.csv:2: the split 'dev' is none of"):
-        load_place(DataSpec(name=str(write_folder(tmp_path / "wrong", ["a.wav,yes,dev"], header))))
+    with pytest.raises(UserError, match=r"metadata.csv:2: the split 'extra' is none of"):
+        load_place(DataSpec(name=str(write_folder(tmp_path / "wrong", ["a.wav,yes,extra"], header))))
     for split in ("train", "test"):
         write_folder(tmp_path / "folders" / split, ["a.wav,yes", "a.wav,no"])
     splits = load_place(DataSpec(name=str(tmp_path / "folders"))).splits

@@ -46,8 +46,8 @@ def test_classes_that_are_numbers_are_sorted_as_such(tmp_path: Path) -> None:
 def test_a_column_names_the_splits(tmp_path: Path) -> None:
     found = source(table(tmp_path, "text,label,split\na,x,train\nb,y,valid\nc,x,TEST\nd,y,train\n"))
     assert {name: len(part) for name, part in found.splits.items()} == {"train": 2, "validation": 1, "test": 1}
-    with pytest.raises(UserError, match="the split 'dev' is none of"):
-        source(table(tmp_path, "text,label,split\na,x,dev\n"))
+    with pytest.raises(UserError, match="the split 'extra' is none of"):
+        source(table(tmp_path, "text,label,split\na,x,extra\n"))
 
 
 def test_a_folder_holds_a_table_for_each_split(tmp_path: Path) -> None:

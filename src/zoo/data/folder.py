@@ -23,6 +23,7 @@ SPLIT_FOLDERS = {
     "val": "validation",
     "valid": "validation",
     "validation": "validation",
+    "dev": "validation",
     "test": "test",
 }
 
