@@ -10,29 +10,25 @@ import math
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
-from sklearn.feature_extraction.text import TfidfVectorizer
-from sklearn.linear_model import LogisticRegression
-from sklearn.neighbors import KNeighborsClassifier
-from sklearn.pipeline import make_pipeline, make_union
-from sklearn.preprocessing import StandardScaler
-from torchaudio.transforms import MelSpectrogram
-
 from benchmarks import record
-from benchmarks.render import BASELINE_PICTURES
+from benchmarks.baselines import (
+    Baseline,
+    logistic_regression,
+    nearest_neighbours,
+    of_pictures,
+    of_recordings,
+    of_texts,
+    unseen_words,
+    words,
+    words_and_characters,
+)
 from zoo import device, plugins
-from zoo.contract import Dataset
 from zoo.registry import open_registry
-from zoo_speech.audio import load
-
-Baseline = Callable[[Dataset, Dataset], float]
-"""Fits on the first split and gives its figure on the second."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +40,9 @@ class Row:
         floor: Least value in every run, likewise; None asks for none.
         seconds: Longest training.
         beside: Further metrics to report.
+        split: What the test split is, where it is not the data's own.
+        settings: Of each training of a seed, whose figures' mean is the seed's.
+        evaluations: Further ones of each run, by name: what `zoo eval` is given, and the bar, if there is one.
     """
 
     model: str
@@ -56,6 +55,9 @@ class Row:
     beside: tuple[str, ...] = ()
     seeds: tuple[int, ...] = (0, 1, 2)
     baselines: Mapping[str, Baseline] = field(default_factory=dict)
+    split: str = "test"
+    settings: tuple[tuple[str, ...], ...] = ((),)
+    evaluations: Mapping[str, tuple[tuple[str, ...], float | None]] = field(default_factory=dict)
 
     def holds(self, values: Sequence[float]) -> bool:
         sign = 1 if self.higher_is_better else -1
@@ -63,85 +65,16 @@ class Row:
         return sign * statistics.mean(values) >= sign * self.bar and min(sign * value for value in values) >= floor
 
 
-def of_pictures(make: Callable[[], object]) -> Baseline:
-    """A classifier of flat pictures."""
-
-    def fit(train: Dataset, test: Dataset) -> float:
-        return _accuracy(make(), _pictures(train, BASELINE_PICTURES), _pictures(test, len(test)))
-
-    return fit
-
-
-def _pictures(dataset: Dataset, limit: int) -> tuple[Any, list[int]]:
-    items = [dataset[i] for i in range(min(limit, len(dataset)))]
-    return np.stack([np.asarray(item.inputs, dtype=np.float32).ravel() for item in items]), [
-        item.target for item in items
-    ]
-
-
-def of_texts(make: Callable[[], object]) -> Baseline:
-    """A classifier of texts."""
-
-    def fit(train: Dataset, test: Dataset) -> float:
-        return _accuracy(make(), _texts(train), _texts(test))
-
-    return fit
-
-
-def _texts(dataset: Dataset) -> tuple[Any, list[int]]:
-    items = [dataset[i] for i in range(len(dataset))]
-    return [item.inputs for item in items], [item.target for item in items]
-
-
-def _accuracy(model: Any, train: tuple[Any, list[int]], test: tuple[Any, list[int]]) -> float:
-    return float(np.mean(model.fit(*train).predict(test[0]) == np.array(test[1])))
-
-
-def of_recordings(train: Dataset, test: Dataset) -> float:
-    """Word error rate of the nearest neighbours' transcription, by each recording's mean log-mel frame."""
-    model = KNeighborsClassifier(3).fit(*_mean_log_mel(train))
-    features, targets = _mean_log_mel(test)
-    return float(np.mean(model.predict(features) != np.array(targets)))
-
-
-def _mean_log_mel(dataset: Dataset) -> tuple[np.ndarray, list[str]]:
-    items = [dataset[i] for i in range(len(dataset))]
-    mel = MelSpectrogram(8000, n_fft=256, n_mels=40)
-    frames = [torch.log(mel(torch.from_numpy(load(item.inputs, 8000))) + 1e-6).mean(-1).numpy() for item in items]
-    return np.stack(frames), [item.target for item in items]
-
-
-def logistic_regression() -> object:
-    return make_pipeline(StandardScaler(), LogisticRegression(max_iter=2000))
-
-
-def nearest_neighbours() -> object:
-    return KNeighborsClassifier(3)
-
-
-def words() -> object:
-    """TF-IDF of words and pairs of them, and logistic regression."""
-    return make_pipeline(
-        TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True), LogisticRegression(C=10, max_iter=2000)
-    )
-
-
-def words_and_characters() -> object:
-    """TF-IDF of words and pairs of them and of 2 to 5 characters, and logistic regression."""
-    features = make_union(
-        TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True),
-        TfidfVectorizer(analyzer="char_wb", ngram_range=(2, 5), sublinear_tf=True),
-    )
-    return make_pipeline(features, LogisticRegression(max_iter=2000))
-
-
 PICTURES = {
     "logistic regression": of_pictures(logistic_regression),
     "3 nearest neighbours": of_pictures(nearest_neighbours),
 }
 LOG_MEL = {"3 nearest neighbours of mean log-mel": of_recordings}
+UNSEEN = {"share of words never seen in training": unseen_words}
 WORDS = {"TF-IDF (1–2 words) + logistic regression": of_texts(words)}
 CHARACTERS = {"TF-IDF (1–2 words, 2–5 characters) + logistic regression": of_texts(words_and_characters)}
+SPEAKERS = ("george", "jackson", "lucas", "nicolas", "theo", "yweweler")
+NOISE_DB = (20, 10, 5, 0, -3, -6, -9, -12)
 ROWS = {
     "digits": Row("vit-small", "digits", bar=0.98, floor=0.97, seconds=480, baselines=PICTURES),
     "mnist": Row("vit-micro", "mnist", bar=0.992, seconds=1200, seeds=(0,), baselines=PICTURES),
@@ -150,7 +83,16 @@ ROWS = {
         "text-micro", "wordnet-definitions", bar=0.89, seconds=600, beside=("f1_macro",), baselines=WORDS
     ),
     "movie-reviews": Row("text-micro", "movie-reviews", bar=0.76, seconds=600, baselines=CHARACTERS),
-    "morse": Row("stt-micro", "morse", metric="cer", higher_is_better=False, bar=0.03, seconds=600, beside=("wer",)),
+    "morse": Row(
+        "stt-micro",
+        "morse",
+        metric="cer",
+        higher_is_better=False,
+        bar=0.03,
+        seconds=600,
+        beside=("wer",),
+        evaluations={f"at {db} dB": (("--data", f"morse:snr={db}"), None) for db in NOISE_DB},
+    ),
     "spoken-digits": Row(
         "stt-micro",
         "spoken-digits",
@@ -161,29 +103,77 @@ ROWS = {
         beside=("cer",),
         baselines=LOG_MEL,
     ),
+    "spoken-digit-strings": Row(
+        "stt-micro",
+        "spoken-digit-strings",
+        metric="wer",
+        higher_is_better=False,
+        bar=0.02,
+        seconds=600,
+        beside=("cer",),
+        baselines=LOG_MEL,
+    ),
+    "spoken-digits-by-speaker": Row(
+        "stt-micro",
+        "spoken-digits",
+        metric="wer",
+        higher_is_better=False,
+        bar=0.20,
+        seconds=600,
+        seeds=(0,),
+        beside=("cer",),
+        baselines=LOG_MEL,
+        split="one speaker left out, mean of 6",
+        settings=tuple((f"data.holdout_group={speaker}",) for speaker in SPEAKERS),
+    ),
+    "asterisk-en": Row(
+        "stt-conformer-micro",
+        "asterisk-en",
+        metric="wer",
+        higher_is_better=False,
+        bar=0.55,
+        seconds=2400,
+        seeds=(0,),
+        beside=("cer",),
+        baselines=UNSEEN,
+        evaluations={"with a language model of the training transcriptions": (("--set", "decode.beam_width=32"), 0.45)},
+    ),
 }
 
 
-def measure(row: Row, seeds: tuple[int, ...], steps: int | None, where: str) -> dict[str, object]:
+def measure(name: str, row: Row, seeds: tuple[int, ...], steps: int | None, where: str) -> dict[str, object]:
     """Train with every seed and put the test reports together."""
-    reports, seconds = [], []
+    reports: list[dict[str, Any]] = []
+    further: list[dict[str, float]] = []
+    seconds: list[float] = []
     with tempfile.TemporaryDirectory() as folder:
         for seed in seeds:
-            out = Path(folder) / f"seed-{seed}"
-            arguments = ["train", row.model, "--recipe", row.recipe, "--seed", str(seed), "--out", str(out)]
-            arguments += ["--device", where] + (["--steps", str(steps)] if steps else [])
-            started = time.perf_counter()
-            if record.zoo(*arguments).returncode:
-                raise SystemExit(f"zoo {' '.join(arguments)} failed")
-            seconds.append(time.perf_counter() - started)
-            reports.append(json.loads((out / "report.json").read_text()))
-    values = [report["metrics"][row.metric]["value"] for report in reports]
-    mean = statistics.mean(values)
+            for number, settings in enumerate(row.settings):
+                out = Path(folder) / f"seed-{seed}-{number}"
+                arguments = ["train", row.model, "--recipe", row.recipe, "--seed", str(seed), "--out", str(out)]
+                arguments += ["--device", where] + (["--steps", str(steps)] if steps else [])
+                started = time.perf_counter()
+                _zoo(*arguments, *(word for setting in settings for word in ("--set", setting)))
+                seconds.append(time.perf_counter() - started)
+                reports.append(json.loads((out / "report.json").read_text())["metrics"])
+                further.append(_evaluations(row, out))
+    per_seed = [reports[i : i + len(row.settings)] for i in range(0, len(reports), len(row.settings))]
+    values = [statistics.mean(report[row.metric]["value"] for report in each) for each in per_seed]
     spec = open_registry().resolve(row.model, recipe=row.recipe).spec
-    splits = plugins.task_class(spec.task).datasets(spec)
+    baselines: dict[str, list[float]] = {each: [] for each in row.baselines}
+    for settings in row.settings:
+        splits = plugins.task_class(spec.task).datasets(
+            open_registry().resolve(row.model, recipe=row.recipe, settings=settings).spec
+        )
+        for each, fit in row.baselines.items():
+            baselines[each].append(fit(splits.train, splits.test))
+    evaluations = {each: statistics.mean(one[each] for one in further) for each in row.evaluations}
+    bars = {each: bar for each, (_, bar) in row.evaluations.items() if bar is not None}
+    sign = 1 if row.higher_is_better else -1
+    holding = [sign * evaluations[each] >= sign * bar for each, bar in bars.items()]
     return {
         "data": spec.data.name,
-        "split": "test",
+        "split": row.split,
         "n_train": len(splits.train),
         "n_validation": len(splits.validation),
         "n_test": len(splits.test),
@@ -191,20 +181,38 @@ def measure(row: Row, seeds: tuple[int, ...], steps: int | None, where: str) -> 
         "recipe": row.recipe,
         "device": device.pick(where).type,
         "metric": row.metric,
-        "mean": mean,
+        "mean": statistics.mean(values),
         "std": statistics.stdev(values) if len(values) > 1 else None,
-        "values": values,
+        "values": [report[row.metric]["value"] for report in reports],
         "seeds": list(seeds),
         "seconds": max(seconds),
-        "beside": {name: statistics.mean(r["metrics"][name]["value"] for r in reports) for name in row.beside},
-        "baselines": {name: fit(splits.train, splits.test) for name, fit in row.baselines.items()},
+        "beside": {each: statistics.mean(report[each]["value"] for report in reports) for each in row.beside},
+        "evaluations": evaluations,
+        "baselines": {each: statistics.mean(found) for each, found in baselines.items()},
         "higher_is_better": row.higher_is_better,
         "bar": row.bar,
         "floor": row.floor,
         "bar_seconds": row.seconds,
-        "holds": row.holds(values) and max(seconds) <= row.seconds,
-        "command": f"python -m benchmarks.accuracy --only {row.recipe} --seeds {' '.join(map(str, seeds))}",
+        "evaluation_bars": bars,
+        "holds": row.holds(values) and max(seconds) <= row.seconds and all(holding),
+        "command": f"python -m benchmarks.accuracy --only {name} --seeds {' '.join(map(str, seeds))}",
     }
+
+
+def _evaluations(row: Row, run: Path) -> dict[str, float]:
+    """The row's metric in each further evaluation of a run."""
+    found: dict[str, float] = {}
+    for name, (arguments, _) in row.evaluations.items():
+        printed = _zoo("eval", str(run), *arguments, "--json")
+        found[name] = json.loads(printed)["metrics"][row.metric]["value"]
+    return found
+
+
+def _zoo(*arguments: str) -> str:
+    ended = record.zoo(*arguments)
+    if ended.returncode:
+        raise SystemExit(f"zoo {' '.join(arguments)} failed")
+    return ended.stdout
 
 
 def main() -> None:
@@ -217,10 +225,11 @@ def main() -> None:
     for name, row in ROWS.items():
         if options.only in (None, name):
             seeds = tuple(options.seeds or row.seeds)
-            result = measure(row, seeds[:1] if options.quick else seeds, 20 if options.quick else None, options.device)
+            steps = 20 if options.quick else None
+            result = measure(name, row, seeds[:1] if options.quick else seeds, steps, options.device)
             if not options.quick:
                 hardware = device.describe(device.pick(options.device))
-                record.write("accuracy", [result], identity=("data", "model", "device"), hardware=hardware)
+                record.write("accuracy", [result], identity=("data", "split", "model", "device"), hardware=hardware)
             print(
                 f"{name}: {result['metric']} {result['mean']:.4f}, {result['seconds']:.0f} s; holds: {result['holds']}"
             )

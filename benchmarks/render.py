@@ -35,11 +35,14 @@ def accuracy(rows: list[Row]) -> str:
         spread = f" ± {100 * row['std']:.2f}" if row["std"] is not None else ""
         verdict = "holds" if row["holds"] else "missed"
         beside = "".join(f", {name} {100 * value:.2f} %" for name, value in row.get("beside", {}).items())
+        beside += "".join(f"; {name} {100 * value:.2f} %" for name, value in row.get("evaluations", {}).items())
+        of_others = "".join(f", {name} {100 * bar:.1f} %" for name, bar in row.get("evaluation_bars", {}).items())
+        data = row["data"] if row["split"] == "test" else f"{row['data']}, {row['split']}"
         baselines = ", ".join(f"{name} {100 * value:.1f} %" for name, value in row["baselines"].items())
         lines.append(
-            f"| {row['data']} | {row['model']} | {row['n_train']:,} / {row['n_test']:,} "
+            f"| {data} | {row['model']} | {row['n_train']:,} / {row['n_test']:,} "
             f"| {row['metric']} **{100 * row['mean']:.2f}**{spread} %{beside} "
-            f"| {'≥' if row.get('higher_is_better', True) else '≤'} {100 * row['bar']:.1f} %: {verdict} "
+            f"| {'≥' if row.get('higher_is_better', True) else '≤'} {100 * row['bar']:.1f} %{of_others}: {verdict} "
             f"| {', '.join(map(str, row['seeds']))} | {row['seconds'] / 60:.1f} min | {baselines} | {row['hardware']} "
             f"| `{row['command']}` |"
         )
