@@ -1,10 +1,11 @@
 """The rooms that know sound: samples to log-mel frames to tokens, packed, and tokens to one score a symbol.
 
 Log-mel frames: Davis and Mermelstein 1980, by torchaudio; SpecAugment: Park et al. 2019, arXiv:1904.08779; subsampling
-by convolutions: Gulati et al. 2020, arXiv:2005.08100.
+by convolutions: Gulati et al. 2020, arXiv:2005.08100; a decoder beside CTC: Watanabe et al. 2017.
 """
 
 import math
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -12,7 +13,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torchaudio.transforms import MelSpectrogram
 
-from zoo.core import DENSE, Layout, SinusoidalPosition, Stream, init_linear
+from zoo.core import DENSE, Layout, SinusoidalPosition, Stream, Transformer, init_linear
 from zoo.core.pack import to_packed
 
 FLOOR = 1e-6
@@ -71,6 +72,7 @@ class SpeechEmbed(nn.Module):
         num_tokens: int,
         time_masks: Float[Tensor, "views masks 2"] | None = None,
         band_masks: Float[Tensor, "views masks 2"] | None = None,
+        **aside: Any,
     ) -> Stream:
         """
         Args:
@@ -78,6 +80,7 @@ class SpeechEmbed(nn.Module):
             layout: Of the tokens; as many sequences as there are views of the recordings, one of each after another.
             num_tokens: Of all views together.
             time_masks: Where each masked stretch begins and ends, as shares of the recording; `band_masks` likewise.
+            aside: What the head is told.
         """
         frames, valid = self.frames(samples, num_samples)
         if time_masks is not None and len(time_masks) > len(frames):
@@ -92,7 +95,7 @@ class SpeechEmbed(nn.Module):
         x = self._subsampled(frames, valid, layout, num_tokens)
         if self.position is not None:
             x = self.position(x, layout)
-        return Stream(self.dropout(x), layout)
+        return Stream(self.dropout(x), layout, aside)
 
     @torch.no_grad()
     def frames(
@@ -135,13 +138,39 @@ def _within(place: Float[Tensor, "b t"], masks: Float[Tensor, "b masks 2"]) -> B
 
 
 class SymbolHead(nn.Module):
-    """A score for each symbol, of each token."""
+    """A score for each symbol, of each token; when training perhaps also of the symbol that comes next.
 
-    def __init__(self, dim: int, num_symbols: int) -> None:
+    Args:
+        decoder: Reads the symbols so far and the core's tokens, causally. It makes the tokens tell more; nothing is
+            decoded by it.
+    """
+
+    def __init__(self, dim: int, num_symbols: int, decoder: Transformer | None = None) -> None:
         super().__init__()
         self.dim = dim
         self.classifier = nn.Linear(dim, num_symbols)
         init_linear(self.classifier)
+        self.decoder = decoder
+        if decoder is not None:
+            self.table = nn.Embedding(num_symbols, dim)
+            nn.init.normal_(self.table.weight, std=dim**-0.5)
+            self.position = SinusoidalPosition()
+            self.next = nn.Linear(dim, num_symbols)
+            init_linear(self.next)
 
-    def forward(self, x: Float[Tensor, "*tokens d"], layout: Layout = DENSE) -> Float[Tensor, "*tokens symbols"]:
-        return self.classifier(x)
+    def forward(
+        self,
+        x: Float[Tensor, "*tokens d"],
+        layout: Layout = DENSE,
+        said: Int[Tensor, " m"] | None = None,
+        said_layout: Layout = DENSE,
+    ) -> Float[Tensor, "*tokens symbols"] | tuple[Float[Tensor, "*tokens symbols"], dict[str, Tensor]]:
+        """
+        Args:
+            said: What was said before each symbol that is to be told, packed.
+        """
+        scores = self.classifier(x)
+        if self.decoder is None or said is None:
+            return scores
+        y = self.position(self.table(said), said_layout)
+        return scores, {"next": self.next(self.decoder(y, said_layout, context=x, context_layout=layout))}

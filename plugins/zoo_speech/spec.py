@@ -9,9 +9,9 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from zoo.cost import Cost, core_cost, linear
+from zoo.cost import Cost, core_cost, core_parameters, linear
 from zoo.errors import UserError
-from zoo.specs import Fraction, RunSpec, Spec
+from zoo.specs import CoreSpec, Fraction, RunSpec, Spec
 
 COST_SECONDS = 10
 """Of the recording that `zoo show` counts operations for."""
@@ -71,6 +71,10 @@ class HeadSpec(Spec):
     max_symbols: int = Field(256, ge=3, le=100_000, description="of bpe; characters are as many as there are")
     lowercase: bool = Field(True, description="transcriptions are written small")
     punctuation: bool = Field(False, description="keep punctuation; else but apostrophes within words are kept")
+    decoder_depth: int = Field(
+        0, ge=0, le=48, description="blocks of a decoder that learns beside CTC, which alone is decoded by"
+    )
+    decoder_weight: Fraction = Field(0.3, description="share of the loss that is the decoder's, where there is one")
 
 
 class AugmentSpec(Spec):
@@ -142,9 +146,12 @@ def rooms(spec: RunSpec) -> tuple[EmbedSpec, HeadSpec, AugmentSpec]:
     """
     if spec.core.cross_attention:
         raise UserError("core.cross_attention: a recording has no second sequence to attend to; leave it off")
-    if spec.train.label_smoothing:
-        raise UserError("train.label_smoothing: CTC sums over alignments and has no label to smooth; leave it out")
     embed, head = EmbedSpec.model_validate(spec.embed), HeadSpec.model_validate(spec.head)
+    if spec.train.label_smoothing and not head.decoder_depth:
+        raise UserError(
+            "train.label_smoothing: CTC sums over alignments and has no label to smooth\n"
+            "leave it out, or set head.decoder_depth: the decoder has"
+        )
     return embed, head, AugmentSpec.model_validate(spec.augment)
 
 
@@ -153,7 +160,16 @@ def cost(spec: RunSpec) -> Cost:
     (embed, head, _), core = rooms(spec), spec.core
     num_tokens = embed.num_tokens(COST_SECONDS * embed.sample_rate_hz)
     room = _subsampling(embed, num_tokens, core.dim) + core_cost(core, num_tokens)
-    return room + linear(num_tokens, core.dim, head.num_symbols)
+    room += linear(num_tokens, core.dim, head.num_symbols)
+    if head.decoder_depth:  # it runs in training only
+        room += Cost(core_parameters(decoder_core(core, head)) + (2 * core.dim + 1) * head.num_symbols)
+    return room
+
+
+def decoder_core(core: CoreSpec, head: HeadSpec) -> CoreSpec:
+    """The core's blocks, as many as asked for, that see what was said and all that the core gives."""
+    own = {"depth": head.decoder_depth, "causal": True, "cross_attention": True, "conv_kernel": None}
+    return core.model_copy(update={**own, "rotary_theta": None, "windows": None, "drop_path": 0.0})
 
 
 def _subsampling(embed: EmbedSpec, num_tokens: int, dim: int) -> Cost:

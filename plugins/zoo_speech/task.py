@@ -31,7 +31,7 @@ from zoo_speech.decode import BeamSearch, Scores, best_path
 from zoo_speech.language import LanguageModel
 from zoo_speech.model import SpeechEmbed, SymbolHead
 from zoo_speech.places import PLACES, load_place, num_listed
-from zoo_speech.spec import DecodeSpec, rooms
+from zoo_speech.spec import DecodeSpec, decoder_core, rooms
 from zoo_speech.timing import Word, align, to_srt, to_vtt
 from zoo_speech.windows import stitch, windowed
 from zoo_speech.writing import BLANK, by_rule, least_tokens, stored, write
@@ -52,6 +52,7 @@ class SpeechToText:
 
     def __init__(self, spec: RunSpec, info: Mapping[str, Any]) -> None:
         self.embed, self.head, self.augment = rooms(spec)
+        self.label_smoothing = spec.train.label_smoothing
         self.decoding = DecodeSpec.model_validate(spec.decode)
         self.symbols = stored(info)
         self.search: Callable[[Scores], list[int]] = best_path
@@ -154,9 +155,15 @@ class SpeechToText:
             if kind in samples[0]:
                 inputs[kind] = torch.from_numpy(np.stack([sample[kind] for sample in samples], 1)).flatten(0, 1)
         known = all(sample["text"] is not None and not sample["window"] for sample in samples)
+        targets = _symbols([sample["symbols"] for sample in samples]) if known else None
+        if targets is not None and self.head.decoder_depth:
+            spelt = [sample["symbols"] for sample in samples] * views
+            inputs["said"] = torch.tensor([each for symbols in spelt for each in (BLANK, *symbols)])
+            inputs["said_layout"] = Layout.from_lengths([len(symbols) + 1 for symbols in spelt])
+            targets["next"] = torch.tensor([each for symbols in spelt for each in (*symbols, BLANK)])
         return Batch(
             inputs,
-            _symbols([sample["symbols"] for sample in samples]) if known else None,
+            targets,
             tuple(ids),
             num_tokens=(sum(lengths), len(lengths) * max(lengths)),
             columns=[
@@ -197,10 +204,12 @@ class SpeechToText:
             position=embed.position,
             dropout=embed.dropout,
         )
-        return Model(first, Transformer(**core.model_dump()), SymbolHead(core.dim, head.num_symbols))
+        decoder = Transformer(**decoder_core(core, head).model_dump()) if head.decoder_depth else None
+        return Model(first, Transformer(**core.model_dump()), SymbolHead(core.dim, head.num_symbols, decoder))
 
     def loss(self, output: Output, batch: Batch) -> tuple[Tensor, int]:
-        """-log p of each transcription, over all its alignments; counted by characters.
+        """-log p of each transcription, over all its alignments; counted by symbols. Where there is a decoder, also of
+        each symbol after those before it (Watanabe et al. 2017, equation 9).
 
         Of two views of each recording it is the mean, and to it comes what their scores differ by, token by token (Yao
         et al. 2024, equations 3 and 4).
@@ -222,6 +231,12 @@ class SpeechToText:
             one, other = scores.chunk(2)
             apart = _divergence(one.detach(), other) + _divergence(other.detach(), one)
             total = total + self.augment.consistency * apart
+        if "next" in output.further:
+            share, smoothing = self.head.decoder_weight, self.label_smoothing
+            wrong = F.cross_entropy(
+                output.further["next"], batch.targets["next"], reduction="sum", label_smoothing=smoothing
+            )
+            total = (1 - share) * total + share * wrong
         return total / views, len(symbols)
 
     # ------------------------------------------------------------ results

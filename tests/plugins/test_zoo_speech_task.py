@@ -3,6 +3,7 @@
 import math
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +27,7 @@ from zoo_speech.decode import best_path
 from zoo_speech.model import SpeechEmbed
 from zoo_speech.morse import Keyed, key
 from zoo_speech.places import load_place
-from zoo_speech.spec import HeadSpec
+from zoo_speech.spec import HeadSpec, cost
 from zoo_speech.task import SpeechToText, read_source
 from zoo_speech.writing import learn, least_tokens, normalise, stored, write
 
@@ -455,3 +456,54 @@ def test_pieces_of_words_are_learnt_and_stored(tones: Run, tmp_path: Path) -> No
     sample = task.transform(splits.train[0], None)
     assert write(task.symbols, sample["symbols"]) == sample["text"]
     assert len(sample["symbols"]) < len(sample["text"])
+
+
+def test_a_decoder_learns_beside_and_changes_no_prediction() -> None:
+    settings = {"head__decoder_depth": 2, "head__decoder_weight": 0.25, "train__label_smoothing": 0.1}
+    spec = spec_of(**settings)
+    task = SpeechToText(spec, {"alphabet": list("abcdefghijklmnopqrstuvwxyz ")})
+    dataset = Keyed("train", 3)
+    batch = task.collate([task.transform(dataset[i], None) for i in range(3)], dataset.ids[:3])
+    said, following = batch.inputs["said"], batch.targets["next"]
+    assert (said[1:][said[1:] != 0] == following[:-1][following[:-1] != 0]).all()
+    assert said[0] == following[-1] == 0
+    model = task.build(spec_of(**settings, head__num_symbols=28)).eval()
+    output = model(batch.inputs)
+    assert output.further["next"].shape == (len(following), 28)
+
+    wrong = torch.nn.functional.cross_entropy(output.further["next"], following, reduction="sum", label_smoothing=0.1)
+    both, count = task.loss(output, batch)
+    alone, _ = task.loss(replace(output, further={}), batch)
+    torch.testing.assert_close(both, 0.75 * alone + 0.25 * wrong)
+    assert count == len(following) - 3
+    both.backward()
+    assert all(parameter.grad is not None for parameter in model.parameters())
+
+    unknown = task.collate(
+        [task.transform(Item(name, dataset[i].inputs), None) for i, name in enumerate("abc")], list("abc")
+    )
+    blind = model(unknown.inputs)
+    assert not blind.further
+    torch.testing.assert_close(blind.logits, output.logits)
+    with pytest.raises(UserError, match="no label to smooth\nleave it out, or set"):
+        SpeechToText(spec_of(train__label_smoothing=0.1), {"alphabet": ["a"]})
+
+
+def test_recordings_of_a_batch_are_joined_as_drawn() -> None:
+    spec = spec_of(augment__joined=0.6)
+    task = SpeechToText(spec, {"alphabet": list("abcdefghijklmnopqrstuvwxyz ")})
+    dataset = Keyed("train", 6)
+    samples = [task.transform(dataset[i], np.random.Generator(np.random.PCG64(i))) for i in range(6)]
+    assert {sample["goes_on"] for sample in samples} == {True, False}
+    batch = task.collate(samples, dataset.ids[:6])
+    assert len(batch.ids) == 6
+    assert len(batch.targets["counts"]) < 6
+    texts = " ".join(dataset.targets[:6])
+    assert len(batch.targets["symbols"]) >= len(texts) - 5
+    assert " ".join(facts["text"] for facts in batch.columns) == texts
+    assert int(batch.inputs["num_samples"].sum()) == sum(len(sample["samples"]) for sample in samples)
+
+
+def test_the_formula_counts_the_decoder() -> None:
+    spec = spec_of(head__decoder_depth=2, core__conv_kernel=5)
+    assert cost(spec).parameters == sum(parameter.numel() for parameter in SpeechToText.build(spec).parameters())

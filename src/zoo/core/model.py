@@ -1,7 +1,8 @@
 """The core's frame: a model is embed → core → head, three rooms that can be exchanged."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import torch
@@ -15,10 +16,15 @@ ROOMS = ("embed", "core", "head")
 
 
 class Stream(NamedTuple):
-    """What an embed hands to a core: tokens, `(b t d)` or `(n d)`, and where they lie; all as long is `DENSE`."""
+    """What an embed hands on: to the core tokens, `(b t d)` or `(n d)`, and where they lie; all as long is `DENSE`.
+
+    Args:
+        aside: what passes the core by: further keyword arguments of the head.
+    """
 
     x: Float[Tensor, "*tokens d"]
     layout: Layout
+    aside: Mapping[str, Any] = MappingProxyType({})
 
 
 @dataclass
@@ -29,11 +35,13 @@ class Output:
         logits: the head's, whatever it predicts, in fp32 or wider; their axes are the task's.
         layout: where the core's tokens lie, for heads that speak of each token.
         intermediates: what happened inside the core, on request.
+        further: what else the head gives, by name.
     """
 
     logits: Tensor
     layout: Layout
     intermediates: Intermediates | None = None
+    further: Mapping[str, Tensor] = field(default_factory=dict[str, Tensor])
 
 
 class Model(nn.Module):
@@ -42,7 +50,7 @@ class Model(nn.Module):
     Args:
         embed: `embed(**inputs)` gives a `Stream`.
         core: `core(x, layout)` gives tokens, and with `return_intermediates=True` also `Intermediates`.
-        head: `head(x, layout)` gives logits.
+        head: `head(x, layout, **aside)` gives logits, perhaps with further tensors by name: ``(logits, {...})``.
 
     Raises:
         ValueError: when two rooms state different widths in their `dim`.
@@ -70,13 +78,17 @@ class Model(nn.Module):
         super().__setattr__(name, value)
 
     def forward(self, inputs: Mapping[str, Any], *, return_intermediates: bool = False) -> Output:
-        x, layout = self.embed(**inputs)
+        x, layout, aside = Stream(*self.embed(**inputs))
         intermediates = None
         if return_intermediates:
             x, intermediates = self.core(x, layout, return_intermediates=True)
         else:
             x = self.core(x, layout)
-        logits = self.head(x, layout)
-        # Losses and probabilities are computed in fp32 at least, whatever the matrix products ran in.
-        logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
-        return Output(logits, layout, intermediates)
+        given = self.head(x, layout, **aside)
+        logits, further = given if isinstance(given, tuple) else (given, {})
+        return Output(_wide(logits), layout, intermediates, {name: _wide(each) for name, each in further.items()})
+
+
+def _wide(x: Tensor) -> Tensor:
+    """Losses and probabilities are computed in fp32 at least, whatever the matrix products ran in."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))
