@@ -8,6 +8,7 @@ import math
 import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float
@@ -21,10 +22,18 @@ Scores = Float[np.ndarray, "t symbols"]
 """Logarithms of each symbol's probability, token by token."""
 
 
-def best_path(scores: Scores) -> list[int]:
+class Found(NamedTuple):
+    """Symbols, and the token at which each was found: their order is sure, their places are nearly so."""
+
+    symbols: list[int]
+    places: list[int]
+
+
+def best_path(scores: Scores) -> Found:
     """The likeliest symbol of every token; repeats become one, blanks none."""
-    path = scores.argmax(-1).tolist()
-    return [symbol for symbol, before in zip(path, [BLANK, *path], strict=False) if symbol not in (BLANK, before)]
+    path = scores.argmax(-1)
+    begins = np.flatnonzero((path != BLANK) & (np.diff(path, prepend=BLANK) != 0))
+    return Found(path[begins].tolist(), begins.tolist())
 
 
 @dataclass(slots=True, eq=False, weakref_slot=True)
@@ -33,6 +42,7 @@ class Prefix:
 
     Args:
         parent: All but the last symbol; None at the beginning.
+        place: The token at which the last symbol came first.
         word: What the last word has so far.
         history: The words before it that have a say.
         bonus: What the language model says of all whole words, weighted, and the bonuses of words.
@@ -42,6 +52,7 @@ class Prefix:
 
     parent: "Prefix | None" = None
     symbol: int = BLANK
+    place: int = -1
     word: str = ""
     history: NGram = (BEGIN,)
     bonus: float = 0.0
@@ -55,13 +66,15 @@ class Prefix:
     def rank(self) -> float:
         return _either(self.blank, self.symbol_end) + self.bonus + self.outlook
 
-    def symbols(self) -> list[int]:
-        found: list[int] = []
+    def found(self) -> Found:
+        symbols: list[int] = []
+        places: list[int] = []
         node = self
         while node.parent is not None:
-            found.append(node.symbol)
+            symbols.append(node.symbol)
+            places.append(node.place)
             node = node.parent
-        return found[::-1]
+        return Found(symbols[::-1], places[::-1])
 
 
 Known = weakref.WeakValueDictionary[tuple[int, int], Prefix]
@@ -89,17 +102,17 @@ class BeamSearch:
         self.symbols, self.width = symbols, width
         self.language_model, self.weight, self.word_bonus = language_model, weight * math.log(10), word_bonus
 
-    def __call__(self, scores: Scores) -> list[int]:
+    def __call__(self, scores: Scores) -> Found:
         beam = [Prefix(blank=0.0)]
         # Every prefix is there once, by its parent and its last symbol, as long as it or what is longer is followed.
         known: Known = weakref.WeakValueDictionary()
-        for row in scores:
+        for place, row in enumerate(scores):
             likely = [int(symbol) for symbol in np.flatnonzero(row > math.log(LEAST)) if symbol != BLANK]
-            beam = self._advance(beam, known, row.tolist(), likely)
-        return max(beam, key=self._final).symbols()
+            beam = self._advance(beam, known, place, row.tolist(), likely)
+        return max(beam, key=self._final).found()
 
     def _advance(
-        self, beam: Sequence[Prefix], known: Known, row: Sequence[float], likely: Sequence[int]
+        self, beam: Sequence[Prefix], known: Known, place: int, row: Sequence[float], likely: Sequence[int]
     ) -> list[Prefix]:
         reached = {id(prefix): prefix for prefix in beam}
         for prefix in beam:
@@ -112,7 +125,7 @@ class BeamSearch:
                 if before > -math.inf:
                     longer = known.get((id(prefix), symbol))
                     if longer is None:
-                        longer = known[(id(prefix), symbol)] = self._longer(prefix, symbol)
+                        longer = known[(id(prefix), symbol)] = self._longer(prefix, symbol, place)
                     reached[id(longer)] = longer
                     longer.next_symbol_end = _either(longer.next_symbol_end, before + row[symbol])
         for prefix in reached.values():
@@ -120,8 +133,8 @@ class BeamSearch:
             prefix.next_blank = prefix.next_symbol_end = -math.inf
         return heapq.nlargest(self.width, reached.values(), key=lambda prefix: prefix.rank)
 
-    def _longer(self, prefix: Prefix, symbol: int) -> Prefix:
-        longer = Prefix(prefix, symbol, prefix.word, prefix.history, prefix.bonus)
+    def _longer(self, prefix: Prefix, symbol: int, place: int) -> Prefix:
+        longer = Prefix(prefix, symbol, place, prefix.word, prefix.history, prefix.bonus)
         before, blank, after = self.symbols.texts[symbol].rpartition(" ")
         if self.language_model is None:
             return longer

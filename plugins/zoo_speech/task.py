@@ -27,7 +27,7 @@ from zoo_speech import audio, language, writing
 from zoo_speech.audio import Samples
 from zoo_speech.check import check
 from zoo_speech.data import to_hear
-from zoo_speech.decode import BeamSearch, Scores, best_path
+from zoo_speech.decode import BeamSearch, Found, Scores, best_path
 from zoo_speech.language import LanguageModel
 from zoo_speech.model import SpeechEmbed, SymbolHead
 from zoo_speech.places import PLACES, load_place, num_listed
@@ -55,7 +55,7 @@ class SpeechToText:
         self.label_smoothing = spec.train.label_smoothing
         self.decoding = DecodeSpec.model_validate(spec.decode)
         self.symbols = stored(info)
-        self.search: Callable[[Scores], list[int]] = best_path
+        self.search: Callable[[Scores], Found] = best_path
         if self.decoding.beam_width > 1:
             self.search = BeamSearch(
                 self.symbols,
@@ -266,11 +266,11 @@ class SpeechToText:
         return self._heard(item_id, scores, records[0].target, seconds)
 
     def _heard(self, name: str, scores: Scores, target: str | None, seconds: float) -> Record:
-        numbers = self.search(scores)
+        found = self.search(scores)
         columns: dict[str, Any] = {"seconds": seconds}
         if target is None:  # nobody asks when the words of a test are said
-            columns["words"] = align(scores, numbers, self.symbols, self.embed.token_seconds)
-        return Record(name, write(self.symbols, numbers), target, columns=columns)
+            columns["words"] = align(scores, found, self.symbols, self.embed.token_seconds)
+        return Record(name, write(self.symbols, found.symbols), target, columns=columns)
 
     def measure(self, records: Sequence[Record]) -> Measures:
         return replace(transcripts(records), duration_seconds=sum(record.columns["seconds"] for record in records))

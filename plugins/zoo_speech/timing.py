@@ -5,7 +5,7 @@ Forced alignment: Kürzinger et al. 2020, arXiv:2007.09127, section 2, by torcha
 
 import html
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -13,13 +13,15 @@ import numpy as np
 import torch
 from torchaudio.functional import forced_align
 
-from zoo_speech.decode import Scores
+from zoo_speech.decode import Found, Scores
 from zoo_speech.writing import BLANK, Symbols
 
 LINE = 42
 """Characters of a subtitle's line at most, where its words allow; a subtitle has two."""
 PAUSE_SECONDS = 1.0
 """Ends a subtitle."""
+STRETCH = 500
+"""Tokens that are aligned at a time, at least."""
 LONGEST_SECONDS = 7.0
 """Of a subtitle."""
 
@@ -32,20 +34,15 @@ class Word(NamedTuple):
     end: float
 
 
-def align(scores: Scores, numbers: Sequence[int], symbols: Symbols, token_seconds: float) -> list[Word]:
+def align(scores: Scores, found: Found, symbols: Symbols, token_seconds: float) -> list[Word]:
     """When the words are said that some symbols write.
 
     Args:
-        numbers: Symbols that `scores` has tokens enough for.
+        found: Symbols that `scores` has tokens enough for.
         token_seconds: How long a token lasts.
     """
-    if not numbers:
-        return []
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # torchaudio announces that it will do less
-        path, _ = forced_align(torch.from_numpy(scores)[None], torch.tensor([list(numbers)]), blank=BLANK)
     words: list[Word] = []
-    for number, (first, last) in zip(numbers, _spans(path[0].numpy()), strict=True):
+    for number, (first, last) in zip(found.symbols, _spans(scores, found, symbols), strict=True):
         before, blank, after = symbols.texts[number].rpartition(" ")
         start, end = round(first * token_seconds, 3), round((last + 1) * token_seconds, 3)
         assert not before, "a symbol holds no two words"
@@ -57,8 +54,27 @@ def align(scores: Scores, numbers: Sequence[int], symbols: Symbols, token_second
     return [word for word in words if word.text]
 
 
-def _spans(path: np.ndarray) -> Iterable[tuple[int, int]]:
-    """First and last token of each symbol of a path."""
+def _spans(scores: Scores, found: Found, symbols: Symbols) -> Iterator[tuple[int, int]]:
+    """First and last token of each symbol, by the likeliest path.
+
+    It is sought in stretches of whole words, since memory grows with symbols times tokens.
+    """
+    ends, cuts = [0], [0]  # of stretches: by symbol, and by token
+    for index, (number, place) in enumerate(zip(*found, strict=True)):
+        if symbols.texts[number].startswith(" ") and place - cuts[-1] >= STRETCH:
+            ends.append(index)
+            cuts.append((found.places[index - 1] + place + 1) // 2)
+    ends.append(len(found.symbols))
+    cuts.append(len(scores))
+    for (begin, end), (start, stop) in zip(pairwise(ends), pairwise(cuts), strict=True):
+        if begin < end:
+            yield from ((start + i, start + j) for i, j in _likeliest(scores[start:stop], found.symbols[begin:end]))
+
+
+def _likeliest(scores: Scores, numbers: Sequence[int]) -> Iterator[tuple[int, int]]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torchaudio announces that it will do less
+        path = forced_align(torch.from_numpy(scores)[None], torch.tensor([numbers]), blank=BLANK)[0][0].numpy()
     changes = np.flatnonzero(np.diff(path, prepend=-1, append=-1))
     for first, end in pairwise(changes):
         if path[first] != BLANK:

@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from zoo.errors import UserError
-from zoo_speech import language
-from zoo_speech.decode import BeamSearch, best_path
+from zoo_speech import language, timing
+from zoo_speech.decode import BeamSearch, Found, best_path
 from zoo_speech.language import BEGIN, END, UNKNOWN, Weight, from_arpa, learn, read_arpa
 from zoo_speech.spec import DecodeSpec, EmbedSpec, HeadSpec
 from zoo_speech.timing import Word, align, subtitles, to_srt, to_vtt
@@ -49,7 +49,7 @@ def likelihoods(scores: np.ndarray) -> dict[tuple[int, ...], float]:
 def test_a_wide_beam_finds_the_likeliest_symbols(seed: int, num_tokens: int) -> None:
     scores = draw_scores(seed, num_tokens)
     exact = likelihoods(scores)
-    assert tuple(BeamSearch(LETTERS, 1000)(scores)) == max(exact, key=exact.__getitem__)
+    assert tuple(BeamSearch(LETTERS, 1000)(scores).symbols) == max(exact, key=exact.__getitem__)
 
 
 @settings(max_examples=30, deadline=None)
@@ -69,7 +69,7 @@ def test_the_language_model_has_its_say(seed: int, num_tokens: int) -> None:
 
     exact = likelihoods(scores)
     search = BeamSearch(LETTERS, 1000, model, weight=weight, word_bonus=bonus)
-    assert total(tuple(search(scores))) == pytest.approx(max(total(numbers) for numbers in exact))
+    assert total(tuple(search(scores).symbols)) == pytest.approx(max(total(numbers) for numbers in exact))
 
 
 def test_a_beam_of_one_prefix_is_no_better_than_a_wide_one() -> None:
@@ -77,8 +77,8 @@ def test_a_beam_of_one_prefix_is_no_better_than_a_wide_one() -> None:
     for seed in range(20):
         scores = draw_scores(seed, 5)
         exact = likelihoods(scores)
-        narrow += exact[tuple(BeamSearch(LETTERS, 2)(scores))]
-        wide += exact[tuple(BeamSearch(LETTERS, 50)(scores))]
+        narrow += exact[tuple(BeamSearch(LETTERS, 2)(scores).symbols)]
+        wide += exact[tuple(BeamSearch(LETTERS, 50)(scores).symbols)]
     assert wide > narrow
 
 
@@ -191,7 +191,7 @@ def test_a_search_by_pieces_knows_words() -> None:
     scores = np.full((len(numbers), len(pieces.texts)), -8.0)
     scores[np.arange(len(numbers)), numbers] = -0.01
     model = language.learn(["the cat", "the dog"], 2)
-    assert write(pieces, BeamSearch(pieces, 8, model)(scores)) == "the cat"
+    assert write(pieces, BeamSearch(pieces, 8, model)(scores).symbols) == "the cat"
 
 
 # ---------------------------------------------------------------- times
@@ -200,9 +200,10 @@ def test_a_search_by_pieces_knows_words() -> None:
 def test_words_stand_where_their_symbols_are() -> None:
     path = [0, 2, 2, 0, 3, 1, 0, 2, 0]
     scores = np.log(np.where(np.eye(4)[path] > 0, 0.97, 0.01)).astype(np.float32)
-    numbers = best_path(scores)
-    assert align(scores, numbers, LETTERS, 0.1) == [Word("ab", 0.1, 0.5), Word("a", 0.7, 0.8)]
-    assert align(scores, [], LETTERS, 0.1) == []
+    found = best_path(scores)
+    assert found == ([2, 3, 1, 2], [1, 4, 5, 7])
+    assert align(scores, found, LETTERS, 0.1) == [Word("ab", 0.1, 0.5), Word("a", 0.7, 0.8)]
+    assert align(scores, Found([], []), LETTERS, 0.1) == []
 
 
 def test_words_of_pieces_stand_where_they_are() -> None:
@@ -210,7 +211,20 @@ def test_words_of_pieces_stand_where_they_are() -> None:
     numbers = pieces.spell("ab b")
     path = [0, *(number for each in numbers for number in (each, 0))]
     scores = np.log(np.where(np.eye(len(pieces.texts))[path] > 0, 0.9, 0.01)).astype(np.float32)
-    assert [word.text for word in align(scores, numbers, pieces, 0.1)] == ["ab", "b"]
+    assert [word.text for word in align(scores, best_path(scores), pieces, 0.1)] == ["ab", "b"]
+
+
+@pytest.mark.parametrize("width", [1, 4])
+def test_long_recordings_are_aligned_in_stretches(width: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(0)
+    path = [int(s) for word in rng.integers(2, 4, (40, 3)) for s in (*np.stack([word, np.zeros(3)], 1).ravel(), 1, 0)]
+    scores = np.log(np.where(np.eye(4)[path] > 0, 0.97, 0.01)).astype(np.float32)
+    found = best_path(scores) if width == 1 else BeamSearch(LETTERS, width)(scores)
+    assert found == best_path(scores)
+    whole = align(scores, found, LETTERS, 0.1)
+    monkeypatch.setattr(timing, "STRETCH", 25)
+    assert align(scores, found, LETTERS, 0.1) == whole
+    assert len(whole) == 40
 
 
 def test_subtitles_are_short_and_end_at_pauses() -> None:

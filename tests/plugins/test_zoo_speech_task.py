@@ -66,7 +66,8 @@ def test_an_alphabet_spells_and_writes() -> None:
 def test_the_best_path_drops_repeats_and_blanks() -> None:
     path = [0, 1, 1, 0, 1, 2, 2, 0, 3]
     scores = torch.nn.functional.one_hot(torch.tensor(path), 4).float()
-    assert [best_path(scores[:5].numpy()), best_path(scores[5:].numpy())] == [[1, 1], [2, 3]]
+    assert best_path(scores[:5].numpy()).symbols == [1, 1]
+    assert best_path(scores[5:].numpy()) == ([2, 3], [0, 3])
     assert least_tokens([1, 1, 2]) == 4
 
 
