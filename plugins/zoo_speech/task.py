@@ -24,7 +24,7 @@ from zoo.errors import UserError
 from zoo.metrics import transcripts
 from zoo.specs import DataSpec, RunSpec
 from zoo_speech import audio, language, writing
-from zoo_speech.audio import Samples
+from zoo_speech.augment import altered, draw_masks, joined
 from zoo_speech.check import check
 from zoo_speech.data import to_hear
 from zoo_speech.decode import BeamSearch, Found, Scores, best_path
@@ -107,13 +107,10 @@ class SpeechToText:
             sample["symbols"] = self._spelt(sample["text"], self.embed.num_tokens(len(samples)))
         if rng is not None:
             sample["goes_on"] = bool(rng.random() < self.augment.joined)
-            changed = self._augmented(samples, rng)
+            changed = altered(samples, self.augment, rng)
             if least_tokens(sample["symbols"]) <= self.embed.num_tokens(len(changed)):
                 sample["samples"] = changed  # else too fast to be spelt
-        if rng is not None and (self.augment.num_time_masks or self.augment.num_band_masks):
-            views, change = self.augment.num_views, self.augment
-            sample["time_masks"] = _draw_masks(rng, views, change.num_time_masks, change.time_mask_fraction)
-            sample["band_masks"] = _draw_masks(rng, views, change.num_band_masks, change.band_mask_fraction)
+            sample |= draw_masks(self.augment, rng)
         return sample
 
     def _spelt(self, text: str, num_tokens: int) -> list[int]:
@@ -126,18 +123,8 @@ class SpeechToText:
             )
         return symbols
 
-    def _augmented(self, samples: Samples, rng: np.random.Generator) -> Samples:
-        if self.augment.speeds:
-            factor = float(rng.choice(self.augment.speeds))
-            if factor != 1:
-                samples = audio.at_rate(samples, round(1000 * factor), 1000)
-        if self.augment.noise_db is not None:
-            level = float(np.sqrt(np.mean(samples**2))) * 10 ** (-(self.augment.noise_db + rng.exponential(10)) / 20)
-            samples = samples + rng.normal(0, max(level, 1e-12), len(samples)).astype(np.float32)
-        return samples
-
     def collate(self, samples: Sequence[Mapping[str, Any]], ids: Sequence[str]) -> Batch:
-        samples = self._joined(samples)
+        samples = joined(samples, self.embed, self.symbols)
         num_samples = [len(sample["samples"]) for sample in samples]
         lengths = [self.embed.num_tokens(each) for each in num_samples]
         padded = torch.zeros(len(samples), max(num_samples))
@@ -171,22 +158,6 @@ class SpeechToText:
                 for sample, count in zip(samples, num_samples, strict=True)
             ],
         )
-
-    def _joined(self, samples: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-        """One recording for two, where the first was drawn to go on and both together can be spelt."""
-        joined: list[Mapping[str, Any]] = []
-        left = list(samples)
-        while left:
-            first = left.pop(0)
-            if left and first.get("goes_on"):
-                both = np.concatenate([first["samples"], left[0]["samples"]])
-                text = f"{first['text']} {left[0]['text']}"
-                symbols = self.symbols.spell(text)
-                if least_tokens(symbols) <= self.embed.num_tokens(len(both)):
-                    del left[0]
-                    first = {**first, "samples": both, "text": text, "symbols": symbols}
-            joined.append(first)
-        return joined
 
     # ------------------------------------------------------------ model
 
@@ -316,13 +287,6 @@ def _texts(part: Subset) -> list[str]:
 def _divergence(of: Tensor, against: Tensor) -> Tensor:
     """Kullback and Leibler's, summed over tokens; both are log-probabilities."""
     return F.kl_div(against, of, reduction="sum", log_target=True)
-
-
-def _draw_masks(rng: np.random.Generator, views: int, count: int, longest: float) -> np.ndarray:
-    """Where masked stretches begin and end, as shares, (views, count, 2)."""
-    width = rng.uniform(0, longest, (views, count))
-    begin = rng.uniform(0, 1 - width)
-    return np.stack([begin, begin + width], -1).astype(np.float32)
 
 
 def _symbols(symbols: Sequence[Sequence[int]]) -> dict[str, Any]:

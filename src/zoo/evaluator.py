@@ -88,6 +88,11 @@ def evaluate(
     checkpoint = run.checkpoint()
     splits = run.task_class.datasets(spec, checkpoint.metadata()["info"])
     notes = [*splits.notes, *_notes(splits, split, seen=spec.data.name == run.spec.data.name)]
+    notes += [
+        f"predicted with decode.{key} = {value}"
+        for key, value in spec.decode.items()
+        if run.spec.decode.get(key, value) != value
+    ]
     return _examine(run, checkpoint, spec, splits, split, device=where, notes=notes)
 
 

@@ -413,6 +413,7 @@ def test_a_broken_window_spoils_its_recording_only(tones: Run, tmp_path: Path) -
 def test_a_language_model_of_the_run_decodes(tones: Run) -> None:
     report = zoo.evaluate(tones, settings=["decode.beam_width=8"])
     assert report.metrics["wer"].value <= 0.1
+    assert "predicted with decode.beam_width = 8" in report.notes
     with pytest.raises(UserError, match=r"decode\.language_model: there is no file 'none\.arpa'"):
         zoo.evaluate(tones, settings=["decode.beam_width=8", "decode.language_model=none.arpa"])
     with pytest.raises(UserError, match=r"core\.dim: the run has it already"):

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from zoo import plugins
-from zoo.contract import Record
+from zoo.contract import Elaborate, Record, Splitting
 from zoo.core import Output
 from zoo.data.seeding import item_rng
 from zoo.specs import RunSpec
@@ -115,6 +115,14 @@ def records(task: str) -> None:
     nested = [key for key, value in said[0].items() if not isinstance(value, str | int | float | bool | None)]
     assert not nested, f"describe gives values that are not flat JSON: {', '.join(nested)}"
     json.dumps(said)
+    if isinstance(subject.task, Elaborate):
+        json.dumps([dict(subject.task.details(record)) for record in blind])
+    if isinstance(subject.task, Splitting):
+        parts = subject.task.parts(subject.splits.train)
+        assert len(parts.dataset) == len(parts.whole), "`parts` does not say of each part whose it is"
+        assert list(dict.fromkeys(parts.whole)) == list(range(len(subject.splits.train))), (
+            "the parts of an item do not follow each other, or an item has none"
+        )
 
 
 def transform(task: str) -> None:
