@@ -172,12 +172,15 @@ class Report:
         return f"{self.model} on {self.data}, {split}, n = {self.n}"
 
     def facts(self) -> list[tuple[str, str]]:
+        speed = f"{self.items_per_second:.3g} items/s"
+        if self.real_time_factor is not None:
+            speed += f", real-time factor {self.real_time_factor:.3g}"
         chosen = {"best": "best by validation", "newest": "the newest"}[self.checkpoint["chosen"]]
         return [
             ("checkpoint", f"step {self.checkpoint['step']}, {chosen}, {self.checkpoint['weights']} weights"),
             ("loss", f"{_cell(self.loss)} (as in training)"),
             ("seed", str(self.seed)),
-            ("evaluated", f"{self.date}, {self.seconds:.1f} s, {self.items_per_second:.0f} items/s on {self.device}"),
+            ("evaluated", f"{self.date}, {self.seconds:.1f} s, {speed} on {self.device}"),
             ("commit", self.commit or "none"),
             ("versions", ", ".join(f"{name} {number}" for name, number in self.versions.items())),
         ]
