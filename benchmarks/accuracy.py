@@ -60,6 +60,7 @@ class Row:
     evaluations: Mapping[str, tuple[tuple[str, ...], float | None]] = field(default_factory=dict)
 
     def holds(self, values: Sequence[float]) -> bool:
+        """Whether the figures of all runs do."""
         sign = 1 if self.higher_is_better else -1
         floor = -math.inf if self.floor is None else sign * self.floor
         return sign * statistics.mean(values) >= sign * self.bar and min(sign * value for value in values) >= floor
@@ -158,13 +159,17 @@ def measure(name: str, row: Row, seeds: tuple[int, ...], steps: int | None, wher
                 reports.append(json.loads((out / "report.json").read_text())["metrics"])
                 further.append(_evaluations(row, out))
     per_seed = [reports[i : i + len(row.settings)] for i in range(0, len(reports), len(row.settings))]
-    values = [statistics.mean(report[row.metric]["value"] for report in each) for each in per_seed]
+    means = [statistics.mean(report[row.metric]["value"] for report in each) for each in per_seed]
+    values = [report[row.metric]["value"] for report in reports]
     spec = open_registry().resolve(row.model, recipe=row.recipe).spec
     baselines: dict[str, list[float]] = {each: [] for each in row.baselines}
+    sizes: dict[str, list[int]] = {"train": [], "validation": [], "test": []}
     for settings in row.settings:
         splits = plugins.task_class(spec.task).datasets(
             open_registry().resolve(row.model, recipe=row.recipe, settings=settings).spec
         )
+        for part, found in sizes.items():
+            found.append(len(getattr(splits, part)))
         for each, fit in row.baselines.items():
             baselines[each].append(fit(splits.train, splits.test))
     evaluations = {each: statistics.mean(one[each] for one in further) for each in row.evaluations}
@@ -174,17 +179,18 @@ def measure(name: str, row: Row, seeds: tuple[int, ...], steps: int | None, wher
     return {
         "data": spec.data.name,
         "split": row.split,
-        "n_train": len(splits.train),
-        "n_validation": len(splits.validation),
-        "n_test": len(splits.test),
+        "n_train": round(statistics.mean(sizes["train"])),
+        "n_validation": round(statistics.mean(sizes["validation"])),
+        "n_test": sum(sizes["test"]),
         "model": row.model,
         "recipe": row.recipe,
         "device": device.pick(where).type,
         "metric": row.metric,
-        "mean": statistics.mean(values),
-        "std": statistics.stdev(values) if len(values) > 1 else None,
-        "values": [report[row.metric]["value"] for report in reports],
+        "mean": statistics.mean(means),
+        "std": statistics.stdev(means) if len(means) > 1 else None,
+        "values": values,
         "seeds": list(seeds),
+        "settings": [list(each) for each in row.settings],
         "seconds": max(seconds),
         "beside": {each: statistics.mean(report[each]["value"] for report in reports) for each in row.beside},
         "evaluations": evaluations,

@@ -67,7 +67,8 @@ def of_recordings(train: Dataset, test: Dataset) -> float:
 def unseen_words(train: Dataset, test: Dataset) -> float:
     """The share of the test split's words that no transcription of the training split has."""
     known, asked = ([word for text in _transcriptions(part) for word in text.split()] for part in (train, test))
-    return float(np.mean([word not in set(known) for word in asked]))
+    vocabulary = set(known)
+    return float(np.mean([word not in vocabulary for word in asked]))
 
 
 def _transcriptions(dataset: Dataset) -> list[str]:

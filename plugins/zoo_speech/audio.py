@@ -71,11 +71,14 @@ def read_channels(
     with opened(path) as file:
         rate = file.samplerate
         start, end = round(start_seconds * rate), round(min(end_seconds * rate, file.frames))
-        promised = end - start
+        promised, whole = end - start, file.frames
         file.seek(start)
         samples = file.read(promised, dtype="float32", always_2d=True)
-    if len(samples) < WHOLE * promised:  # some formats know their length by guessing only
-        raise UserError(f"the recording '{path}' is cut short: it ends after {len(samples) / promised:.0%}")
+    missing = promised - len(samples)
+    if missing > (1 - WHOLE) * whole:  # some formats know their length by guessing only
+        raise UserError(f"the recording '{path}' is cut short: it holds less than its header promises")
+    if missing and promised < whole:  # of a part: silence
+        samples = np.pad(samples, ((0, missing), (0, 0)))
     if not np.isfinite(samples).all():
         raise UserError(f"the recording '{path}' has samples that are not finite")
     return samples, rate

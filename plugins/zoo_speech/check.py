@@ -47,7 +47,7 @@ def check(source: Source, embed: EmbedSpec, head: HeadSpec) -> list[Finding]:
     findings += [Finding("reading", note, severity="note") for note in source.notes]
     broken = {look.id for look in everything if look.problem}
     findings += generic.check(source, broken, as_label=lambda text: by_rule(text or "", head))
-    findings += [*_transcriptions(good, embed), *_strangers(looks), *_sound(good), *_rates(good, embed)]
+    findings += [*_transcriptions(good, embed, head), *_strangers(looks), *_sound(good), *_rates(good, embed)]
     return generic.by_severity(findings)
 
 
@@ -81,14 +81,15 @@ def _heard(recording: Recording) -> list[tuple[np.ndarray, int]]:
     return [audio.read_channels(path) for path in (recording if isinstance(recording, tuple) else (recording,))]
 
 
-def _transcriptions(looks: Sequence[Look], embed: EmbedSpec) -> Iterator[Finding]:
+def _transcriptions(looks: Sequence[Look], embed: EmbedSpec, head: HeadSpec) -> Iterator[Finding]:
     empty = [look.id for look in looks if not look.text]
     if empty:
         yield Finding("empty transcription", f"{counted(len(empty), 'recording')} with nothing said of them", empty)
     fast = [
         look.id
         for look in looks
-        if least_tokens([ord(each) for each in look.text])
+        if head.symbols == "characters"  # how many pieces there are is learnt in training
+        and least_tokens([ord(each) for each in look.text])
         > embed.num_tokens(round(look.seconds * embed.sample_rate_hz))
     ]
     if fast:

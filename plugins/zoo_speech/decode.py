@@ -81,7 +81,7 @@ Known = weakref.WeakValueDictionary[tuple[int, int], Prefix]
 
 
 class BeamSearch:
-    """The likeliest text by log p(symbols | sound) + weight · log p(words) + bonus · number of words.
+    """The likeliest text by log p(symbols | sound), with a language model + weight · log p(words) + bonus · #words.
 
     Args:
         width: Prefixes that are followed.

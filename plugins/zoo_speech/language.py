@@ -6,6 +6,7 @@ SRILM and KenLM.
 
 import gzip
 import math
+import zlib
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
@@ -16,6 +17,7 @@ from zoo.errors import UserError
 from zoo.files import user_path
 
 BEGIN, END, UNKNOWN = "<s>", "</s>", "<unk>"
+RESERVED = frozenset({BEGIN, END, UNKNOWN, "<UNK>"})
 IMPOSSIBLE = -99.0
 """The logarithm that ARPA files give what is never asked for."""
 NGram = tuple[str, ...]
@@ -39,14 +41,13 @@ class LanguageModel:
     def __init__(self, weights: Mapping[NGram, Weight], order: int) -> None:
         self.weights, self.order = weights, order
         words = [ngram[0] for ngram in weights if len(ngram) == 1]
-        self.words = frozenset(words) - {BEGIN, END, UNKNOWN}
+        self.words = frozenset(words) - RESERVED
         self.beginnings = frozenset(word[:end] for word in self.words for end in range(1, len(word) + 1))
         """Of words."""
 
     def score(self, history: NGram, word: str) -> float:
         """Base-10 logarithm of a word's probability after others; a word that is not known is `UNKNOWN`."""
-        known = word if (word,) in self.weights else UNKNOWN
-        ngram = (*self.seen(history), known)
+        ngram = self.seen((*history, word), self.order)
         left = 0.0
         while len(ngram) > 1 and ngram not in self.weights:
             context = self.weights.get(ngram[:-1])
@@ -54,20 +55,10 @@ class LanguageModel:
             ngram = ngram[1:]
         return left + self.weights.get(ngram, Weight(IMPOSSIBLE)).log_probability
 
-    def seen(self, history: NGram) -> NGram:
-        """What of a history has a say."""
-        return history[max(0, len(history) - self.order + 1) :]
-
-    def perplexity(self, sentences: Sequence[str]) -> float:
-        """Of sentences, their ends counted as words."""
-        total = count = 0.0
-        for sentence in sentences:
-            history: NGram = (BEGIN,)
-            for word in (*sentence.split(), END):
-                total += self.score(history, word)
-                count += 1
-                history = (*history, word)
-        return 10 ** (-total / max(count, 1.0))
+    def seen(self, words: NGram, count: int | None = None) -> NGram:
+        """The last words, as the model knows them: as many as have a say in the next, or as asked."""
+        count = self.order - 1 if count is None else count
+        return tuple(word if (word,) in self.weights else UNKNOWN for word in words[max(0, len(words) - count) :])
 
     def to_arpa(self) -> str:
         by_order = [
@@ -87,7 +78,9 @@ class LanguageModel:
 
 
 def learn(sentences: Sequence[str], order: int) -> LanguageModel:
-    """A model of normalised sentences. Of a word that it has never seen it expects what is left to the rarest.
+    """A model of normalised sentences; the names of their ends are no words.
+
+    Of a word that it has never seen it expects what is left to the rarest.
 
     Args:
         order: Words of an n-gram, at most.
@@ -96,7 +89,7 @@ def learn(sentences: Sequence[str], order: int) -> LanguageModel:
     weights: dict[NGram, Weight] = {(BEGIN,): Weight(IMPOSSIBLE)}
     vocabulary = sorted({ngram[0] for ngram in counts[0]} | {UNKNOWN})
     below: dict[NGram, float] = {}
-    for ngrams in counts:
+    for size, ngrams in enumerate(counts, start=1):
         probabilities: dict[NGram, float] = {}
         contexts: dict[NGram, list[int]] = defaultdict(list)
         for ngram, count in ngrams.items():
@@ -107,7 +100,7 @@ def learn(sentences: Sequence[str], order: int) -> LanguageModel:
             context = ngram[:-1]
             smaller = below[ngram[1:]] if context else 1 / len(vocabulary)
             probabilities[ngram] = (count - discount) / sum(contexts[context]) + left[context] * smaller
-        if not below:
+        if size == 1:
             probabilities[(UNKNOWN,)] = left[()] / len(vocabulary)
         else:
             for context, share in left.items():
@@ -122,7 +115,7 @@ def _counts(sentences: Sequence[str], order: int) -> list[Counter[NGram]]:
     they go on from the left."""
     plain: list[Counter[NGram]] = [Counter() for _ in range(order)]
     for sentence in sentences:
-        words = (BEGIN, *sentence.split(), END)
+        words = (BEGIN, *(word for word in sentence.split() if word not in RESERVED), END)
         for size in range(1, order + 1):
             plain[size - 1].update(words[i : i + size] for i in range(len(words) - size + 1))
     del plain[0][(BEGIN,)]
@@ -153,7 +146,7 @@ def read_arpa(path: str) -> LanguageModel:
         raise UserError(f"decode.language_model: there is no file '{path}'\nname an ARPA file, or set it to none")
     try:
         return from_arpa(_text(file))
-    except (ValueError, IndexError, OSError, EOFError) as error:
+    except (ValueError, IndexError, OSError, EOFError, zlib.error) as error:
         raise UserError(f"decode.language_model: '{path}' is no ARPA file: {error}\nname another file") from error
 
 

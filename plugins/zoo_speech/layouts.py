@@ -28,21 +28,22 @@ class Found(NamedTuple):
 
 
 def recognise(root: Path) -> Found | None:
-    """The recordings of a folder that one of these datasets lies in.
-
-    Raises:
-        UserError: It looks like one of them, but is not.
-    """
-    return lj_speech(root) or librispeech(root) or speech_commands(root) or yes_no(root)
+    """The recordings of a folder without a list of its own that one of these datasets lies in."""
+    return librispeech(root) or speech_commands(root) or yes_no(root)
 
 
 def lj_speech(root: Path) -> Found | None:
-    """``metadata.csv`` with ``name|text|normalised text``, no header, and ``wavs/name.wav``."""
+    """``metadata.csv`` with ``name|text|normalised text``, no header, and ``wavs/name.wav``.
+
+    Raises:
+        UserError: Only some of its lines are such.
+    """
     table = root / "metadata.csv"
     if not table.is_file() or not (root / "wavs").is_dir():
         return None
     lines = [line for line in read_text(table).splitlines() if line.strip()]
-    if not lines or lines[0].count("|") not in (1, 2):
+    first = lines[0].split("|") if lines else []
+    if len(first) not in (2, 3) or not (root / "wavs" / f"{first[0]}.wav").is_file():
         return None
     entries: list[Entry] = []
     for number, line in enumerate(lines, start=1):
@@ -89,12 +90,11 @@ def speech_commands(root: Path) -> Found | None:
 
 def yes_no(root: Path) -> Found | None:
     """``0_1_0_0_1_1_0_1.wav``: eight words each, of which 1 is yes and 0 is no."""
-    entries = [
-        Entry(path.relative_to(root).as_posix(), path, " ".join(_yes_no(path.stem)))
-        for path in sorted(walk(root, (".wav",)))
-        if YES_NO.fullmatch(path.name)
-    ]
-    return Found({"train": entries}, "read as YESNO: a file's name is what is said") if entries else None
+    paths = sorted(walk(root, (".wav",)))
+    if not paths or not all(YES_NO.fullmatch(path.name) for path in paths):
+        return None
+    entries = [Entry(path.relative_to(root).as_posix(), path, " ".join(_yes_no(path.stem))) for path in paths]
+    return Found({"train": entries}, "read as YESNO: a file's name is what is said")
 
 
 def _yes_no(name: str) -> Iterator[str]:

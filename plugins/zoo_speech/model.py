@@ -1,7 +1,8 @@
 """The rooms that know sound: samples to log-mel frames to tokens, packed, and tokens to one score a symbol.
 
 Log-mel frames: Davis and Mermelstein 1980, by torchaudio; SpecAugment: Park et al. 2019, arXiv:1904.08779; subsampling
-by convolutions: Gulati et al. 2020, arXiv:2005.08100; a decoder beside CTC: Watanabe et al. 2017.
+by convolutions: Gulati et al. 2020, arXiv:2005.08100; a decoder beside CTC: Kim et al.
+2017, arXiv:1609.06773.
 """
 
 import math

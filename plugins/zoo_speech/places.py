@@ -14,7 +14,7 @@ from zoo.files import user_path
 from zoo.specs import DataSpec
 from zoo_speech import morse
 from zoo_speech.data import Entry, make_source
-from zoo_speech.layouts import recognise
+from zoo_speech.layouts import lj_speech, recognise
 
 PLACES = "the path of a folder with a metadata.csv (file_name,transcription), or of such a table"
 FILE_COLUMNS = ("file_name", "file", "path", "audio", "audio_filepath", "wav", "filename")
@@ -35,7 +35,7 @@ def load_place(data: DataSpec) -> Source:
         return _read_lists({"train": path}, path.parent, data)
     if not path.is_dir():
         raise UserError(f"there is no folder or file '{path}'\ngive {PLACES}")
-    if (found := recognise(path)) is not None:
+    if (found := lj_speech(path)) is not None:
         return make_source(found.parts, data, [found.note])
     if (own := _list_in(path)) is not None:
         return _read_lists({"train": own}, path, data)
@@ -43,6 +43,8 @@ def load_place(data: DataSpec) -> Source:
     if not lists:
         folders = [folder for folder in subfolders(path) if _list_in(folder) is not None]
         lists = {split: own for split, folder in by_split(path, folders).items() if (own := _list_in(folder))}
+    if not lists and (found := recognise(path)) is not None:
+        return make_source(found.parts, data, [found.note])
     if not lists:
         raise UserError(f"'{path}' has no list of transcriptions\nadd a metadata.csv with file_name,transcription")
     return _read_lists(lists, path, data)

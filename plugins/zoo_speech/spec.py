@@ -91,7 +91,6 @@ class AugmentSpec(Spec):
     noise_db: float | None = Field(
         None, ge=0, le=100, description="white noise this far below the recording, or farther"
     )
-
     consistency: float | None = Field(
         None, gt=0, description="weight of the agreement between two maskings of each recording; one only when null"
     )
@@ -123,10 +122,12 @@ class DecodeSpec(Spec):
     language_model: str = Field(
         "none", description="none, train (n-grams of its transcriptions, stored in the run) or an ARPA file"
     )
-    ngram_order: int = Field(3, ge=1, le=6, description="words of an n-gram learnt from train")
+    ngram_order: int = Field(3, ge=1, le=6, description="words of an n-gram that is learnt in training")
     language_weight: float = Field(0.5, ge=0, le=100, description="of the language model's logarithms")
-    word_bonus: float = Field(0.5, ge=-100, le=100, description="for each word, against the liking for short texts")
-    window_seconds: float = Field(30.0, ge=1, description="longer recordings are heard in windows of it")
+    word_bonus: float = Field(
+        0.5, ge=-100, le=100, description="for each word, with a language model, which likes short texts"
+    )
+    window_seconds: float = Field(30.0, ge=1, le=86_400, description="longer recordings are heard in windows of it")
     overlap_seconds: float = Field(4.0, ge=0, description="what a window shares with the next")
 
     @model_validator(mode="after")

@@ -31,10 +31,10 @@ from zoo_speech.decode import BeamSearch, Found, Scores, best_path
 from zoo_speech.language import LanguageModel
 from zoo_speech.model import SpeechEmbed, SymbolHead
 from zoo_speech.places import PLACES, load_place, num_listed
-from zoo_speech.spec import DecodeSpec, decoder_core, rooms
+from zoo_speech.spec import DecodeSpec, HeadSpec, decoder_core, rooms
 from zoo_speech.timing import Word, align, to_srt, to_vtt
 from zoo_speech.windows import stitch, windowed
-from zoo_speech.writing import BLANK, by_rule, least_tokens, stored, write
+from zoo_speech.writing import BLANK, Symbols, by_rule, least_tokens, stored, write
 
 TRAIN = "train"
 """The language model that is learnt from the training transcriptions."""
@@ -60,7 +60,7 @@ class SpeechToText:
             self.search = BeamSearch(
                 self.symbols,
                 self.decoding.beam_width,
-                _language_model(self.decoding.language_model, info),
+                _language_model(self.decoding, info, self.symbols, self.head),
                 weight=self.decoding.language_weight,
                 word_bonus=self.decoding.word_bonus,
             )
@@ -72,13 +72,18 @@ class SpeechToText:
         _, head, _ = rooms(spec)
         train, validation, test, notes = split(read_source(spec.data), spec.data)
         if info is None:
-            texts = [by_rule(each, head) for each in _texts(train)]
-            if not any(texts):
+            if not len(train):
+                raise UserError(
+                    f"'{spec.data.name}' has no training recordings\nname a folder that has, or evaluate it"
+                )
+            texts = [text for each in _texts(train) if (text := by_rule(each, head))]
+            if not texts:
                 raise UserError(f"no transcription of '{spec.data.name}' has a letter\nadd transcriptions")
             info = writing.learn(texts, head)
             decoding = DecodeSpec.model_validate(spec.decode)
             if decoding.language_model == TRAIN:
                 info["language_model"] = language.learn(texts, decoding.ngram_order).to_arpa()
+                info["ngram_order"] = decoding.ngram_order
         settings = {"head.num_symbols": len(stored(info).texts)}
         return Splits(train, validation, test, info, settings, notes)
 
@@ -100,10 +105,15 @@ class SpeechToText:
 
     def transform(self, item: Item, rng: np.random.Generator | None) -> Mapping[str, Any]:
         samples = audio.load(item.inputs, self.embed.sample_rate_hz)
-        sample: dict[str, Any] = {"samples": samples, "text": None, "symbols": [], "window": "window" in item.columns}
+        window: int | None = item.columns.get("window")
+        if window is not None:  # resampling may round up to one token more
+            samples = samples[: window * self.embed.hop * self.embed.frames_per_token]
+        sample: dict[str, Any] = {"samples": samples, "text": None, "symbols": [], "window": window is not None}
         if item.target is not None:
             sample["text"] = by_rule(item.target, self.head)
-        if item.target is not None and not sample["window"]:
+            if not sample["text"]:
+                raise UserError("the transcription is empty")
+        if sample["text"] and window is None:
             sample["symbols"] = self._spelt(sample["text"], self.embed.num_tokens(len(samples)))
         if rng is not None:
             sample["goes_on"] = bool(rng.random() < self.augment.joined)
@@ -114,8 +124,6 @@ class SpeechToText:
         return sample
 
     def _spelt(self, text: str, num_tokens: int) -> list[int]:
-        if not text:
-            raise UserError("the transcription is empty")
         symbols = self.symbols.spell(text)
         if (needed := least_tokens(symbols)) > num_tokens:
             raise UserError(
@@ -180,7 +188,7 @@ class SpeechToText:
 
     def loss(self, output: Output, batch: Batch) -> tuple[Tensor, int]:
         """-log p of each transcription, over all its alignments; counted by symbols. Where there is a decoder, also of
-        each symbol after those before it (Watanabe et al. 2017, equation 9).
+        each symbol after those before it (Kim et al. 2017, arXiv:1609.06773).
 
         Of two views of each recording it is the mean, and to it comes what their scores differ by, token by token (Yao
         et al. 2024, equations 3 and 4).
@@ -254,15 +262,35 @@ class SpeechToText:
         return {"words": [{"word": text, "start": start, "end": end} for text, start, end in words]}
 
 
-def _language_model(name: str, info: Mapping[str, Any]) -> LanguageModel | None:
+def _language_model(
+    decoding: DecodeSpec, info: Mapping[str, Any], symbols: Symbols, head: HeadSpec
+) -> LanguageModel | None:
+    """The language model that is asked for.
+
+    Raises:
+        UserError: It is not there, or speaks of other words than the model can write.
+    """
+    name = decoding.language_model
     if name == "none":
         return None
     if name != TRAIN:
-        return language.read_arpa(name)
+        model = language.read_arpa(name)
+        words = sorted(model.words)[:: max(1, len(model.words) // 1000)]
+        written = [by_rule(word, head) == word == write(symbols, symbols.spell(word)) for word in words]
+        if sum(written) < 0.5 * len(words):
+            raise UserError(
+                f"decode.language_model: most words of '{name}' are not written as the run writes, such as "
+                f"'{words[written.index(False)]}'\nnormalise it, such as to small letters, or name another file"
+            )
+        return model
     if "language_model" not in info:
         raise UserError(
             "decode.language_model: the run stores none\n"
             "train with --set decode.language_model=train, or name an ARPA file"
+        )
+    if decoding.ngram_order != info["ngram_order"]:
+        raise UserError(
+            f"decode.ngram_order: the run stores n-grams of up to {info['ngram_order']} words\nleave it, or train anew"
         )
     return language.from_arpa(info["language_model"])
 

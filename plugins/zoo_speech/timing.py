@@ -57,11 +57,13 @@ def align(scores: Scores, found: Found, symbols: Symbols, token_seconds: float) 
 def _spans(scores: Scores, found: Found, symbols: Symbols) -> Iterator[tuple[int, int]]:
     """First and last token of each symbol, by the likeliest path.
 
-    It is sought in stretches of whole words, since memory grows with symbols times tokens.
+    It is sought in stretches, of whole words where these are not too far apart, since memory grows with symbols times
+    tokens.
     """
     ends, cuts = [0], [0]  # of stretches: by symbol, and by token
     for index, (number, place) in enumerate(zip(*found, strict=True)):
-        if symbols.texts[number].startswith(" ") and place - cuts[-1] >= STRETCH:
+        length = place - cuts[-1]
+        if length >= 2 * STRETCH or (length >= STRETCH and symbols.texts[number].startswith(" ")):
             ends.append(index)
             cuts.append((found.places[index - 1] + place + 1) // 2)
     ends.append(len(found.symbols))

@@ -16,7 +16,7 @@ from zoo_speech.spec import DecodeSpec, EmbedSpec
 
 
 class Windows:
-    """A dataset whose long files are there window by window; a window's item has `columns["window"]`.
+    """A dataset whose long files are there window by window; a window's item has its tokens in `columns["window"]`.
 
     Args:
         shared: Tokens that a window shares with the next.
@@ -53,7 +53,7 @@ class Windows:
             return item
         begin, end = window
         excerpt = Excerpt(item.inputs, begin * self.token_seconds, end * self.token_seconds)
-        return Item(self.ids[index], excerpt, item.target, {**item.columns, "window": True})
+        return Item(self.ids[index], excerpt, item.target, {**item.columns, "window": end - begin})
 
     def fingerprint(self, index: int) -> str:
         position, window = self.places[index]

@@ -8,7 +8,6 @@ Byte-pair encoding, here of characters: Sennrich et al. 2015, arXiv:1508.07909.
 """
 
 import os
-import re
 import unicodedata
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
@@ -19,6 +18,7 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 
+from zoo.errors import UserError
 from zoo_speech.spec import HeadSpec
 
 BLANK = 0
@@ -35,9 +35,17 @@ def normalise(text: str, *, lowercase: bool, punctuation: bool) -> str:
     if lowercase:
         text = text.lower()
     if not punctuation:
-        text = "".join(each if each == "'" or unicodedata.category(each)[0] in "LMN" else " " for each in text)
-        text = re.sub(r"(?<!\w)'|'(?!\w)", " ", text)
+        kept = [_in_word(each) for each in text]
+        inside = [before and after for before, after in zip([False, *kept], [*kept[1:], False], strict=False)]
+        text = "".join(
+            each if own or (each == "'" and between) else " "
+            for each, own, between in zip(text, kept, inside, strict=True)
+        )
     return " ".join(text.split())
+
+
+def _in_word(character: str) -> bool:
+    return unicodedata.category(character)[0] in "LMN"
 
 
 def by_rule(text: str, head: HeadSpec) -> str:
@@ -65,10 +73,19 @@ def write(symbols: Symbols, numbers: Sequence[int]) -> str:
 
 
 def learn(texts: Sequence[str], head: HeadSpec) -> dict[str, Any]:
-    """The symbols of normalised texts as a run stores them: `alphabet`, sorted characters, or `pieces`."""
+    """The symbols of normalised texts as a run stores them: `alphabet`, sorted characters, or `pieces`.
+
+    Raises:
+        UserError: The characters alone are more than are asked for.
+    """
     characters = sorted({character for text in texts for character in text})
     if head.symbols == "characters":
         return {"alphabet": characters}
+    least = len({*characters, MARK} - {" "}) + 1
+    if head.max_symbols < least:
+        raise UserError(
+            f"head.max_symbols: the transcriptions have characters enough for {least}\nset it to that or more"
+        )
     pieces = Tokenizer(models.BPE())
     pieces.pre_tokenizer = pre_tokenizers.Metaspace()
     trainer = trainers.BpeTrainer(

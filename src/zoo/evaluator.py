@@ -88,11 +88,6 @@ def evaluate(
     checkpoint = run.checkpoint()
     splits = run.task_class.datasets(spec, checkpoint.metadata()["info"])
     notes = [*splits.notes, *_notes(splits, split, seen=spec.data.name == run.spec.data.name)]
-    notes += [
-        f"predicted with decode.{key} = {value}"
-        for key, value in spec.decode.items()
-        if run.spec.decode.get(key, value) != value
-    ]
     return _examine(run, checkpoint, spec, splits, split, device=where, notes=notes)
 
 
@@ -177,6 +172,9 @@ def _examine(
         items_per_second=len(found.records) / seconds,
         real_time_factor=seconds / measures.duration_seconds if measures.duration_seconds else None,
         skipped=found.skipped,
+        settings={
+            f"decode.{key}": value for key, value in spec.decode.items() if run.spec.decode.get(key, value) != value
+        },
         notes=[*notes, *lost],
         figures=figures,
     )

@@ -128,8 +128,8 @@ def _in_order(
 ) -> Iterator[Record | Skipped]:
     """Records and what could not be read of some parts, in the parts' order."""
     left = list(unreadable)
-    for name in parts.dataset.ids[begin:]:
-        if left and left[0].id == name:
+    for index in range(begin, len(parts.whole)):
+        if left and left[0].id == parts.dataset.ids[index]:
             yield left.pop(0)
         elif (record := next(records, None)) is not None:
             yield record

@@ -82,7 +82,7 @@ def answers(
     """`predict`, each answer as soon as it is known."""
     run = run if isinstance(run, Run) else open_run(run)
     checkpoint = run.checkpoint()
-    task = run.load_task(checkpoint, revise(run.spec, {}, settings) if settings else None)
+    task = run.load_task(checkpoint, revise(run.spec, {}, settings, rooms=("decode",)) if settings else None)
     dataset = task.inputs([str(each) for each in inputs])
     where = devices.pick(device or run.spec.train.device)
     model = run.load_model(checkpoint).to(where)
@@ -109,14 +109,12 @@ def write_answers(found: Iterable[Answer], path: Path, formats: Formats) -> Iter
     """
     with _whole_file(path) as file:
         table: csv.DictWriter[str] | None = None
-        for answer in found:
+        for number, answer in enumerate(found):
+            if number and path.suffix in formats:
+                raise UserError(f"'{path}' is of one input, and there are several\nname one input, or a .jsonl file")
             if answer.error is not None:
                 pass
             elif path.suffix in formats:
-                if file.tell():
-                    raise UserError(
-                        f"'{path}' is of one input, and there are several\nname one input, or a .jsonl file"
-                    )
                 file.write(formats[path.suffix](answer.document))
             elif path.suffix == ".jsonl":
                 file.write(to_json(answer.document, indent=None) + "\n")

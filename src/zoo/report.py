@@ -43,6 +43,7 @@ class Report:
         seconds: Wall time of the pass over the split.
         real_time_factor: Those over the time that the items last, where they are of time.
         skipped: Items that could not be read, and why.
+        settings: What was set otherwise than in the run, by dotted key.
         figures: Drawings by file stem; not part of the JSON.
     """
 
@@ -65,6 +66,7 @@ class Report:
     items_per_second: float
     real_time_factor: float | None = None
     skipped: Mapping[str, str] = field(default_factory=dict)
+    settings: Mapping[str, Any] = field(default_factory=dict[str, Any])
     notes: Sequence[str] = ()
     figures: Mapping[str, Callable[[Figure], None]] = field(default_factory=dict, repr=False, compare=False)
 
@@ -172,12 +174,18 @@ class Report:
         return f"{self.model} on {self.data}, {split}, n = {self.n}"
 
     def facts(self) -> list[tuple[str, str]]:
-        speed = f"{self.items_per_second:.3g} items/s"
+        speed = (
+            f"{self.items_per_second:,.0f} items/s"
+            if self.items_per_second >= 10
+            else f"{self.items_per_second:.2g} items/s"
+        )
         if self.real_time_factor is not None:
             speed += f", real-time factor {self.real_time_factor:.3g}"
         chosen = {"best": "best by validation", "newest": "the newest"}[self.checkpoint["chosen"]]
         return [
             ("checkpoint", f"step {self.checkpoint['step']}, {chosen}, {self.checkpoint['weights']} weights"),
+            *[("set for it", ", ".join(f"{key}={value}" for key, value in self.settings.items()))]
+            * bool(self.settings),
             ("loss", f"{_cell(self.loss)} (as in training)"),
             ("seed", str(self.seed)),
             ("evaluated", f"{self.date}, {self.seconds:.1f} s, {speed} on {self.device}"),

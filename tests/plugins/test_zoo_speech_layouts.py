@@ -86,6 +86,19 @@ def test_yes_no(tmp_path: Path) -> None:
     }
 
 
+def test_a_list_of_one_s_own_comes_first(tmp_path: Path) -> None:
+    names = ["0_1_0_0_1_1_0_1.wav", "other.wav"]
+    for name in names:
+        record(tmp_path / name)
+    (tmp_path / "metadata.csv").write_text("file_name,transcription\n" + "".join(f"{name},hi\n" for name in names))
+    (tmp_path / "x.trans.txt").write_text("x Y")
+    assert texts(load(tmp_path)) == {"train": dict.fromkeys(names, "hi")}
+    (tmp_path / "metadata.csv").unlink()
+    (tmp_path / "x.trans.txt").unlink()
+    with pytest.raises(UserError, match="has no list of transcriptions"):
+        load(tmp_path)
+
+
 def test_manifests_of_splits(tmp_path: Path) -> None:
     for split in ("train", "dev", "test"):
         record(tmp_path / "audio" / f"{split}.wav")

@@ -22,12 +22,15 @@ from zoo.registry import open_registry
 from zoo.run import Run
 from zoo.specs import DataSpec, RunSpec
 from zoo.training import train
+from zoo_speech.audio import Sound
+from zoo_speech.augment import altered, joined
 from zoo_speech.data import Recordings
 from zoo_speech.decode import best_path
+from zoo_speech.language import learn as learn_n_grams
 from zoo_speech.model import SpeechEmbed
 from zoo_speech.morse import Keyed, key
 from zoo_speech.places import load_place
-from zoo_speech.spec import HeadSpec, cost
+from zoo_speech.spec import AugmentSpec, EmbedSpec, HeadSpec, cost
 from zoo_speech.task import SpeechToText, read_source
 from zoo_speech.writing import learn, least_tokens, normalise, stored, write
 
@@ -99,8 +102,13 @@ def test_two_views_of_a_recording_are_masked_apart_and_drawn_together() -> None:
             "band_masks": batch.inputs["band_masks"][3 * part : 3 * part + 3],
         }
         alone.append(plain.loss(model(own), batch)[0])
-    apart = sum((p.exp() * (p - q)).sum() for p, q in ((one, other), (other, one)))
-    torch.testing.assert_close(total, (alone[0] + alone[1] + 0.5 * apart) / 2)
+    # Each is drawn towards the other, which stands still.
+    apart = sum((p.exp() * (p - q)).sum() for p, q in ((one.detach(), other), (other.detach(), one)))
+    expected = (alone[0] + alone[1] + 0.5 * apart) / 2
+    torch.testing.assert_close(total, expected)
+    weight = model.head.classifier.weight
+    found, wanted = (torch.autograd.grad(each, weight, retain_graph=True)[0] for each in (total, expected))
+    torch.testing.assert_close(found, wanted)
 
 
 def test_consistency_wants_masks() -> None:
@@ -117,9 +125,9 @@ def test_a_recording_gives_the_same_tokens_alone_and_in_a_batch(num_stacked: int
     for row, length in zip(padded, lengths, strict=True):
         row[:length] = torch.randn(length)
     tokens = [math.ceil(math.ceil(length / 80) / 4) for length in lengths]
-    together, _ = embed(padded, torch.tensor(lengths), **_layout(tokens))
+    together = embed(padded, torch.tensor(lengths), **_layout(tokens)).x
     for row, length, count, part in zip(padded, lengths, tokens, together.split(tokens), strict=True):
-        alone, _ = embed(row[None, :length], torch.tensor([length]), **_layout([count]))
+        alone = embed(row[None, :length], torch.tensor([length]), **_layout([count])).x
         torch.testing.assert_close(part, alone, atol=1e-5, rtol=0)
 
 
@@ -134,8 +142,8 @@ def test_masks_cover_their_share() -> None:
     embed = SpeechEmbed(16, sample_rate_hz=8000, num_mels=20, window=200, hop=80, position="none")
     samples = torch.randn(1, 8000)
     masks = torch.tensor([[[0.5, 1.0]]])
-    whole, _ = embed(samples, torch.tensor([8000]), **_layout([25]))
-    masked, _ = embed(samples, torch.tensor([8000]), **_layout([25]), time_masks=masks)
+    whole = embed(samples, torch.tensor([8000]), **_layout([25])).x
+    masked = embed(samples, torch.tensor([8000]), **_layout([25]), time_masks=masks).x
     torch.testing.assert_close(masked[:12], whole[:12])
     torch.testing.assert_close(masked[13:], embed.project.bias.expand(12, -1))
 
@@ -413,7 +421,7 @@ def test_a_broken_window_spoils_its_recording_only(tones: Run, tmp_path: Path) -
 def test_a_language_model_of_the_run_decodes(tones: Run) -> None:
     report = zoo.evaluate(tones, settings=["decode.beam_width=8"])
     assert report.metrics["wer"].value <= 0.1
-    assert "predicted with decode.beam_width = 8" in report.notes
+    assert report.settings == {"decode.beam_width": 8}
     with pytest.raises(UserError, match=r"decode\.language_model: there is no file 'none\.arpa'"):
         zoo.evaluate(tones, settings=["decode.beam_width=8", "decode.language_model=none.arpa"])
     with pytest.raises(UserError, match=r"core\.dim: the run has it already"):
@@ -438,6 +446,8 @@ def test_subtitles_are_of_one_recording(
     assert predict(recording, recording, "--out", tmp_path / "b.srt") == 2
     assert "is of one input, and there are several\nname one input" in capsys.readouterr().err
     assert not (tmp_path / "b.srt").exists()
+    soundfile.write(tmp_path / "silence.wav", np.zeros(4000), 8000)
+    assert predict(tmp_path / "silence.wav", recording, "--out", tmp_path / "b.srt") == 2
     assert predict(recording, "--out", tmp_path / "b.doc") == 2
     assert ".csv or .jsonl or .txt or .srt or .vtt" in capsys.readouterr().err
 
@@ -504,6 +514,72 @@ def test_recordings_of_a_batch_are_joined_as_drawn() -> None:
     assert len(batch.targets["symbols"]) >= len(texts) - 5
     assert " ".join(facts["text"] for facts in batch.columns) == texts
     assert int(batch.inputs["num_samples"].sum()) == sum(len(sample["samples"]) for sample in samples)
+
+
+def test_the_decoder_does_not_see_what_comes_next() -> None:
+    head = SpeechToText.build(spec_of(head__decoder_depth=2)).head.eval()
+    tokens, said = torch.randn(7, 96), torch.tensor([0, 1, 2, 3])
+    changed = torch.tensor([0, 1, 2, 4])
+    layouts = {"layout": Layout.from_lengths([7]), "said_layout": Layout.from_lengths([4])}
+    one, other = (head(tokens, said=each, **layouts)[1]["next"] for each in (said, changed))
+    torch.testing.assert_close(one[:3], other[:3])
+    assert (one[3] - other[3]).abs().max() > 1e-3
+
+
+def test_recordings_that_cannot_be_spelt_together_stay_apart() -> None:
+    embed, symbols = EmbedSpec(), Alphabet([" ", "a"])
+    one = {"samples": np.zeros(640), "text": "a", "symbols": symbols.spell("a"), "goes_on": True}
+    assert [each["text"] for each in joined([one, one], embed, symbols)] == ["a", "a"]  # a blank between wants a token
+    longer = one | {"samples": np.zeros(1280)}
+    assert [each["text"] for each in joined([longer, longer, one], embed, symbols)] == ["a a", "a"]
+
+
+def test_a_recording_keeps_the_speed_at_which_it_can_be_spelt() -> None:
+    task = SpeechToText(spec_of(augment__speeds=[2.0], embed__sample_rate_hz=8000), {"alphabet": list("ab")})
+    rng = np.random.Generator(np.random.PCG64(0))
+    sound = Sound(np.zeros(3200, np.float32), 8000)  # ten tokens
+    assert len(task.transform(Item("x", sound, "ab" * 5), rng)["samples"]) == 3200
+    assert len(task.transform(Item("x", sound, "ab"), rng)["samples"]) == 1600
+
+
+def test_noise_lies_below_the_recording_as_asked() -> None:
+    rng = np.random.Generator(np.random.PCG64(0))
+    samples = rng.normal(0, 0.2, 20_000).astype(np.float32)
+    below = []
+    for _ in range(60):
+        noise = altered(samples, AugmentSpec(noise_db=15), rng) - samples
+        below.append(20 * np.log10(samples.std() / noise.std()))
+    assert min(below) >= 14.9
+    assert 22 <= np.mean(below) <= 28  # 15, and 10 on the mean of an exponential distribution
+
+
+def test_an_empty_transcription_is_one_in_windows_too(tones: Run, tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "long.wav", say(["low"] * 12, 1), 8000)
+    (tmp_path / "metadata.csv").write_text("file_name,transcription\n" + "long.wav,?!\n" * 4)
+    for seconds in (2, 60):
+        with pytest.raises(UserError, match="the transcription is empty"):
+            zoo.evaluate(tones, tmp_path, "all", settings={"decode.window_seconds": seconds})
+
+
+def test_a_language_model_must_write_as_the_run_does(tones: Run, tmp_path: Path) -> None:
+    path = tmp_path / "x.arpa"
+    path.write_text(learn_n_grams(["LOW HIGH", "HIGH BEEP"], 2).to_arpa())
+    settings = ["decode.beam_width=4", f"decode.language_model={path}"]
+    with pytest.raises(UserError, match="are not written as the run writes, such as 'BEEP'"):
+        zoo.evaluate(tones, settings=settings)
+    path.write_text(learn_n_grams(["low high", "high beep"], 2).to_arpa())
+    assert zoo.evaluate(tones, settings=settings).n == tones.report().n
+    with pytest.raises(UserError, match="the run stores n-grams of up to 3 words"):
+        zoo.evaluate(tones, settings=["decode.beam_width=4", "decode.ngram_order=5"])
+    with pytest.raises(UserError, match=r"data\.on_error: the run has it already"):
+        zoo.predict(tones, "x.wav", settings=["data.on_error=skip"])
+
+
+def test_a_recipe_s_reading_of_its_data_says_nothing_of_other_data() -> None:
+    known = open_registry()
+    assert known.resolve("stt-conformer-micro").spec.data.on_error == "skip"
+    other = known.resolve("stt-conformer-micro", recipe="asterisk-en", data="my-voice").spec
+    assert (other.data.name, other.data.on_error) == ("my-voice", "stop")
 
 
 def test_the_formula_counts_the_decoder() -> None:

@@ -1,5 +1,7 @@
 """Commands on trained runs: ``zoo eval``, ``zoo predict``, ``zoo explain`` and ``zoo runs``."""
 
+from __future__ import annotations
+
 import re
 import sys
 from collections.abc import Sequence
@@ -7,13 +9,16 @@ from contextlib import suppress
 from datetime import datetime
 from json import loads
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 from zlib import crc32
 
 import typer
 
 from zoo.cli.output import let_any_name_through, note, print_json, print_table
 from zoo.errors import UserError, counted
+
+if TYPE_CHECKING:
+    from zoo.report import Report
 
 RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder, as `zoo train` printed it.")]
 Inputs = Annotated[
@@ -65,7 +70,7 @@ def evaluate(
         print_json(report.document())
     else:
         report.print()
-    note(f"written: {report.write(run, _eval_stem(run, report.data, split))}")
+    note(f"written: {report.write(run, _eval_stem(run, report, split))}")
 
 
 def predict(
@@ -213,8 +218,10 @@ def _overview(folder: Path) -> dict[str, Any]:
     return row
 
 
-def _eval_stem(run: Path, data: str, split: str) -> str:
-    """``eval-DATA-SPLIT``, with a hash of the data's place where another of that name was evaluated before."""
+def _eval_stem(run: Path, report: Report, split: str) -> str:
+    """``eval-DATA-SPLIT``; with a hash of what was set, and of the data's place where another has its name."""
+    data = report.data
+    split += f"-{crc32(repr(sorted(report.settings.items())).encode()):08x}" if report.settings else ""
     stem = f"eval-{_slug(Path(data).name)}-{split}"
     try:
         before = loads((run / f"{stem}.json").read_text())["data"]

@@ -161,7 +161,10 @@ class Registry:
         """What the catalogues say, lowest first: the model, the recipe, what a known dataset decides."""
         layers = [self._layer("registry", "models", model, self.models[model])]
         if recipe:
-            layers.append(self._layer("recipe", "recipes", recipe, self.recipes[recipe]))
+            own = self._layer("recipe", "recipes", recipe, self.recipes[recipe])
+            if data not in (None, self.recipes[recipe].data.name):  # how its data is read says nothing of other data
+                own = replace(own, values={room: values for room, values in own.values.items() if room != "data"})
+            layers.append(own)
         if data is not None and data in self.datasets:
             layers.append(self._decided(data, task))
         return layers

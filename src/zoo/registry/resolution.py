@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import reduce
@@ -188,19 +188,24 @@ def settle(resolved: Resolved, settings: Mapping[str, Any]) -> Resolved:
     return Resolved(spec, {**resolved.sources, **decided}, resolved.recipe)
 
 
-def revise(spec: RunSpec, data: Mapping[str, Any], settings: Sequence[str] | Mapping[str, Any]) -> RunSpec:
+def revise(
+    spec: RunSpec,
+    data: Mapping[str, Any],
+    settings: Sequence[str] | Mapping[str, Any],
+    rooms: Collection[str] = REVISABLE,
+) -> RunSpec:
     """A run's spec with other data, or other decoding.
 
     Args:
         data: Values of `spec.data`, such as its name.
-        settings: As `Registry.resolve` takes them, of `data` and `decode` only; they win.
+        settings: As `Registry.resolve` takes them, of `rooms` only; they win.
 
     Raises:
         UserError: A setting is wrong, or of something else.
     """
     asked = read_settings(settings, spec.task)
-    if others := [key for key in asked if key.partition(".")[0] not in REVISABLE]:
-        raise UserError(f"--set {others[0]}: the run has it already\nset what begins with {' or '.join(REVISABLE)}")
+    if others := [key for key in asked if key.partition(".")[0] not in rooms]:
+        raise UserError(f"--set {others[0]}: the run has it already\nset what begins with {' or '.join(rooms)}")
     now = spec.model_dump(mode="json")
     layers = [Layer("run", {room: now[room] for room in ROOMS}), Layer("command", {"data": dict(data)})]
     layers.append(Layer("command", nested(asked), settings=asked))
