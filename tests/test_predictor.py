@@ -64,13 +64,13 @@ def test_a_missing_input_is_answered_by_its_error(trained: Run, files: list[str]
 ANSWERS = [
     Answer('a "quoted", name\n.png', {"label": "x,y", "probability": 0.5}),
     Answer("broken.png", {}, "truncated"),
-    Answer("b.png", {"label": "ü", "probability": 1.0}),
+    Answer("b.png", {"label": "ü", "probability": 1.0}, details={"more": [1, 2]}),
 ]
 
 
 def test_csv_is_quoted_and_leaves_out_what_failed(tmp_path: Path) -> None:
     path = tmp_path / "out.csv"
-    assert list(write_answers(ANSWERS, path)) == ANSWERS
+    assert list(write_answers(ANSWERS, path, {})) == ANSWERS
     with path.open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
     assert rows == [
@@ -81,9 +81,26 @@ def test_csv_is_quoted_and_leaves_out_what_failed(tmp_path: Path) -> None:
 
 def test_jsonl_has_a_line_for_each_prediction(tmp_path: Path) -> None:
     path = tmp_path / "out.jsonl"
-    list(write_answers(ANSWERS, path))
+    list(write_answers(ANSWERS, path, {}))
     rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-    assert rows == [ANSWERS[0].row, ANSWERS[2].row]
+    assert rows == [ANSWERS[0].row, {**ANSWERS[2].row, "more": [1, 2]}]
+
+
+def test_txt_has_the_first_value_alone(tmp_path: Path) -> None:
+    path = tmp_path / "out.txt"
+    list(write_answers(ANSWERS, path, {}))
+    assert path.read_text(encoding="utf-8") == "x,y\nü\n"
+
+
+def test_a_task_s_format_is_of_one_input(tmp_path: Path) -> None:
+    path = tmp_path / "out.up"
+    formats = {".up": lambda row: f"{row['label'].upper()} {row['more']}"}
+    assert list(write_answers(ANSWERS[2:], path, formats)) == ANSWERS[2:]
+    assert path.read_text(encoding="utf-8") == "Ü [1, 2]"
+    path.unlink()
+    with pytest.raises(UserError, match="is of one input"):
+        list(write_answers(ANSWERS[1:], path, formats))
+    assert not path.exists()
 
 
 def test_a_file_appears_whole_or_stays_as_it_was(tmp_path: Path) -> None:
@@ -96,12 +113,12 @@ def test_a_file_appears_whole_or_stays_as_it_was(tmp_path: Path) -> None:
         raise RuntimeError("stopped")
 
     with pytest.raises(RuntimeError, match="stopped"):
-        list(write_answers(fails(), path))
+        list(write_answers(fails(), path, {}))
     assert path.read_text() == "before"
     assert list(tmp_path.iterdir()) == [path]
 
 
 @pytest.mark.parametrize("name", ["out.xlsx", "out", "missing/out.csv", "."])
-def test_a_file_that_cannot_be_written_is_refused_at_once(tmp_path: Path, name: str) -> None:
+def test_a_file_that_cannot_be_written_is_refused_at_once(trained: Run, tmp_path: Path, name: str) -> None:
     with pytest.raises(UserError, match="cannot write"):
-        check_out(tmp_path / name)
+        check_out(tmp_path / name, trained)
