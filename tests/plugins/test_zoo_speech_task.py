@@ -560,7 +560,9 @@ def test_an_empty_transcription_is_one_in_windows_too(tones: Run, tmp_path: Path
     (tmp_path / "metadata.csv").write_text("\n".join(["file_name,transcription", *rows]))
     for seconds in (2, 60):
         with pytest.raises(UserError, match="the transcription is empty"):
-            zoo.evaluate(tones, tmp_path, "all", settings={"decode.window_seconds": seconds, "decode.overlap_seconds": 1})
+            zoo.evaluate(
+                tones, tmp_path, "all", settings={"decode.window_seconds": seconds, "decode.overlap_seconds": 1}
+            )
 
 
 def test_a_language_model_must_write_as_the_run_does(tones: Run, tmp_path: Path) -> None:
