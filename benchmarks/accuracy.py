@@ -6,12 +6,12 @@ best on validation. Baselines are fitted in the same run on the same splits.
 
 import argparse
 import json
-import math
 import statistics
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -59,11 +59,8 @@ class Row:
     settings: tuple[tuple[str, ...], ...] = ((),)
     evaluations: Mapping[str, tuple[tuple[str, ...], float | None]] = field(default_factory=dict)
 
-    def holds(self, values: Sequence[float]) -> bool:
-        """Whether the figures of all runs do."""
-        sign = 1 if self.higher_is_better else -1
-        floor = -math.inf if self.floor is None else sign * self.floor
-        return sign * statistics.mean(values) >= sign * self.bar and min(sign * value for value in values) >= floor
+    def reaches(self, value: float, bar: float | None) -> bool:
+        return bar is None or (value >= bar if self.higher_is_better else value <= bar)
 
 
 PICTURES = {
@@ -76,6 +73,7 @@ WORDS = {"TF-IDF (1–2 words) + logistic regression": of_texts(words)}
 CHARACTERS = {"TF-IDF (1–2 words, 2–5 characters) + logistic regression": of_texts(words_and_characters)}
 SPEAKERS = ("george", "jackson", "lucas", "nicolas", "theo", "yweweler")
 NOISE_DB = (20, 10, 5, 0, -3, -6, -9, -12)
+recognition = partial(Row, metric="wer", higher_is_better=False, seconds=600, beside=("cer",))
 ROWS = {
     "digits": Row("vit-small", "digits", bar=0.98, floor=0.97, seconds=480, baselines=PICTURES),
     "mnist": Row("vit-micro", "mnist", bar=0.992, seconds=1200, seeds=(0,), baselines=PICTURES),
@@ -84,58 +82,31 @@ ROWS = {
         "text-micro", "wordnet-definitions", bar=0.89, seconds=600, beside=("f1_macro",), baselines=WORDS
     ),
     "movie-reviews": Row("text-micro", "movie-reviews", bar=0.76, seconds=600, baselines=CHARACTERS),
-    "morse": Row(
+    "morse": recognition(
         "stt-micro",
         "morse",
         metric="cer",
-        higher_is_better=False,
         bar=0.03,
-        seconds=600,
         beside=("wer",),
         evaluations={f"at {db} dB": (("--data", f"morse:snr={db}"), None) for db in NOISE_DB},
     ),
-    "spoken-digits": Row(
+    "spoken-digits": recognition("stt-micro", "spoken-digits", bar=0.02, baselines=LOG_MEL),
+    "spoken-digit-strings": recognition("stt-micro", "spoken-digit-strings", bar=0.02, baselines=LOG_MEL),
+    "spoken-digits-by-speaker": recognition(
         "stt-micro",
         "spoken-digits",
-        metric="wer",
-        higher_is_better=False,
-        bar=0.02,
-        seconds=600,
-        beside=("cer",),
-        baselines=LOG_MEL,
-    ),
-    "spoken-digit-strings": Row(
-        "stt-micro",
-        "spoken-digit-strings",
-        metric="wer",
-        higher_is_better=False,
-        bar=0.02,
-        seconds=600,
-        beside=("cer",),
-        baselines=LOG_MEL,
-    ),
-    "spoken-digits-by-speaker": Row(
-        "stt-micro",
-        "spoken-digits",
-        metric="wer",
-        higher_is_better=False,
         bar=0.20,
-        seconds=600,
         seeds=(0,),
-        beside=("cer",),
         baselines=LOG_MEL,
         split="one speaker left out, mean of 6",
         settings=tuple((f"data.holdout_group={speaker}",) for speaker in SPEAKERS),
     ),
-    "asterisk-en": Row(
+    "asterisk-en": recognition(
         "stt-conformer-micro",
         "asterisk-en",
-        metric="wer",
-        higher_is_better=False,
         bar=0.55,
         seconds=2400,
         seeds=(0,),
-        beside=("cer",),
         baselines=UNSEEN,
         evaluations={"with a language model of the training transcriptions": (("--set", "decode.beam_width=32"), 0.45)},
     ),
@@ -158,50 +129,56 @@ def measure(name: str, row: Row, seeds: tuple[int, ...], steps: int | None, wher
                 seconds.append(time.perf_counter() - started)
                 reports.append(json.loads((out / "report.json").read_text())["metrics"])
                 further.append(_evaluations(row, out))
-    per_seed = [reports[i : i + len(row.settings)] for i in range(0, len(reports), len(row.settings))]
-    means = [statistics.mean(report[row.metric]["value"] for report in each) for each in per_seed]
     values = [report[row.metric]["value"] for report in reports]
-    spec = open_registry().resolve(row.model, recipe=row.recipe).spec
-    baselines: dict[str, list[float]] = {each: [] for each in row.baselines}
-    sizes: dict[str, list[int]] = {"train": [], "validation": [], "test": []}
-    for settings in row.settings:
-        splits = plugins.task_class(spec.task).datasets(
-            open_registry().resolve(row.model, recipe=row.recipe, settings=settings).spec
-        )
-        for part, found in sizes.items():
-            found.append(len(getattr(splits, part)))
-        for each, fit in row.baselines.items():
-            baselines[each].append(fit(splits.train, splits.test))
+    per_seed = [statistics.mean(values[i : i + len(row.settings)]) for i in range(0, len(values), len(row.settings))]
+    mean = statistics.mean(per_seed)
     evaluations = {each: statistics.mean(one[each] for one in further) for each in row.evaluations}
     bars = {each: bar for each, (_, bar) in row.evaluations.items() if bar is not None}
-    sign = 1 if row.higher_is_better else -1
-    holding = [sign * evaluations[each] >= sign * bar for each, bar in bars.items()]
+    holding = [row.reaches(mean, row.bar), max(seconds) <= row.seconds]
+    holding += [row.reaches(value, row.floor) for value in values]
+    holding += [row.reaches(evaluations[each], bar) for each, bar in bars.items()]
     return {
-        "data": spec.data.name,
-        "split": row.split,
-        "n_train": round(statistics.mean(sizes["train"])),
-        "n_validation": round(statistics.mean(sizes["validation"])),
-        "n_test": sum(sizes["test"]),
+        **_data(row),
         "model": row.model,
         "recipe": row.recipe,
         "device": device.pick(where).type,
         "metric": row.metric,
-        "mean": statistics.mean(means),
-        "std": statistics.stdev(means) if len(means) > 1 else None,
+        "mean": mean,
+        "std": statistics.stdev(per_seed) if len(per_seed) > 1 else None,
         "values": values,
         "seeds": list(seeds),
         "settings": [list(each) for each in row.settings],
         "seconds": max(seconds),
         "beside": {each: statistics.mean(report[each]["value"] for report in reports) for each in row.beside},
         "evaluations": evaluations,
-        "baselines": {each: statistics.mean(found) for each, found in baselines.items()},
         "higher_is_better": row.higher_is_better,
         "bar": row.bar,
         "floor": row.floor,
         "bar_seconds": row.seconds,
         "evaluation_bars": bars,
-        "holds": row.holds(values) and max(seconds) <= row.seconds and all(holding),
+        "holds": all(holding),
         "command": f"python -m benchmarks.accuracy --only {name} --seeds {' '.join(map(str, seeds))}",
+    }
+
+
+def _data(row: Row) -> dict[str, object]:
+    """The data of a row, and the baselines; of several settings the mean, and all test items."""
+    baselines: dict[str, list[float]] = {each: [] for each in row.baselines}
+    sizes: dict[str, list[int]] = {"train": [], "validation": [], "test": []}
+    for settings in row.settings:
+        spec = open_registry().resolve(row.model, recipe=row.recipe, settings=settings).spec
+        splits = plugins.task_class(spec.task).datasets(spec)
+        for part, found in sizes.items():
+            found.append(len(getattr(splits, part)))
+        for each, fit in row.baselines.items():
+            baselines[each].append(fit(splits.train, splits.test))
+    return {
+        "data": open_registry().recipes[f"{row.model}/{row.recipe}"].data.name,
+        "split": row.split,
+        "n_train": round(statistics.mean(sizes["train"])),
+        "n_validation": round(statistics.mean(sizes["validation"])),
+        "n_test": sum(sizes["test"]),
+        "baselines": {each: statistics.mean(found) for each, found in baselines.items()},
     }
 
 

@@ -135,9 +135,9 @@ class BeamSearch:
 
     def _longer(self, prefix: Prefix, symbol: int, place: int) -> Prefix:
         longer = Prefix(prefix, symbol, place, prefix.word, prefix.history, prefix.bonus)
-        before, blank, after = self.symbols.texts[symbol].rpartition(" ")
         if self.language_model is None:
             return longer
+        before, blank, after = self.symbols.texts[symbol].rpartition(" ")
         if not blank:
             longer.word += after
         else:

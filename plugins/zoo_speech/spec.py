@@ -5,7 +5,7 @@ by convolutions: Gulati et al. 2020, arXiv:2005.08100; consistency: Yao et al. 2
 """
 
 import math
-from typing import Literal, Self
+from typing import Literal, NamedTuple, Self
 
 from pydantic import Field, model_validator
 
@@ -139,7 +139,16 @@ class DecodeSpec(Spec):
         return self
 
 
-def rooms(spec: RunSpec) -> tuple[EmbedSpec, HeadSpec, AugmentSpec]:
+class Rooms(NamedTuple):
+    """What surrounds the core."""
+
+    embed: EmbedSpec
+    head: HeadSpec
+    augment: AugmentSpec
+    decode: DecodeSpec
+
+
+def rooms(spec: RunSpec) -> Rooms:
     """The specs of what surrounds the core, once they fit it.
 
     Raises:
@@ -153,12 +162,12 @@ def rooms(spec: RunSpec) -> tuple[EmbedSpec, HeadSpec, AugmentSpec]:
             "train.label_smoothing: CTC sums over alignments and has no label to smooth\n"
             "leave it out, or set head.decoder_depth: the decoder has"
         )
-    return embed, head, AugmentSpec.model_validate(spec.augment)
+    return Rooms(embed, head, AugmentSpec.model_validate(spec.augment), DecodeSpec.model_validate(spec.decode))
 
 
 def cost(spec: RunSpec) -> Cost:
     """Of the whole model, for a recording of `COST_SECONDS`; the spectrogram is left out."""
-    (embed, head, _), core = rooms(spec), spec.core
+    (embed, head, _, _), core = rooms(spec), spec.core
     num_tokens = embed.num_tokens(COST_SECONDS * embed.sample_rate_hz)
     room = _subsampling(embed, num_tokens, core.dim) + core_cost(core, num_tokens)
     room += linear(num_tokens, core.dim, head.num_symbols)

@@ -51,9 +51,8 @@ class SpeechToText:
     }
 
     def __init__(self, spec: RunSpec, info: Mapping[str, Any]) -> None:
-        self.embed, self.head, self.augment = rooms(spec)
+        self.embed, self.head, self.augment, self.decoding = rooms(spec)
         self.label_smoothing = spec.train.label_smoothing
-        self.decoding = DecodeSpec.model_validate(spec.decode)
         self.symbols = stored(info)
         self.search: Callable[[Scores], Found] = best_path
         if self.decoding.beam_width > 1:
@@ -69,7 +68,7 @@ class SpeechToText:
 
     @staticmethod
     def datasets(spec: RunSpec, info: Mapping[str, Any] | None = None) -> Splits:
-        _, head, _ = rooms(spec)
+        _, head, _, decoding = rooms(spec)
         train, validation, test, notes = split(read_source(spec.data), spec.data)
         if info is None:
             if not len(train):
@@ -80,7 +79,6 @@ class SpeechToText:
             if not texts:
                 raise UserError(f"no transcription of '{spec.data.name}' has a letter\nadd transcriptions")
             info = writing.learn(texts, head)
-            decoding = DecodeSpec.model_validate(spec.decode)
             if decoding.language_model == TRAIN:
                 info["language_model"] = language.learn(texts, decoding.ngram_order).to_arpa()
                 info["ngram_order"] = decoding.ngram_order
@@ -89,7 +87,7 @@ class SpeechToText:
 
     @staticmethod
     def check(spec: RunSpec) -> Sequence[Finding]:
-        embed, head, _ = rooms(spec)
+        embed, head, _, _ = rooms(spec)
         try:
             source = read_source(spec.data)
         except UserError as error:
@@ -171,7 +169,7 @@ class SpeechToText:
 
     @staticmethod
     def build(spec: RunSpec) -> Model:
-        (embed, head, _), core = rooms(spec), spec.core
+        (embed, head, _, _), core = rooms(spec), spec.core
         first = SpeechEmbed(
             core.dim,
             sample_rate_hz=embed.sample_rate_hz,
