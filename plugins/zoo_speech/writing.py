@@ -35,11 +35,10 @@ def normalise(text: str, *, lowercase: bool, punctuation: bool) -> str:
     if lowercase:
         text = text.lower()
     if not punctuation:
-        kept = [_in_word(each) for each in text]
-        inside = [before and after for before, after in zip([False, *kept], [*kept[1:], False], strict=False)]
+        kept = [False, *(_in_word(each) for each in text), False]
         text = "".join(
-            each if own or (each == "'" and between) else " "
-            for each, own, between in zip(text, kept, inside, strict=True)
+            each if own or (each == "'" and before and after) else " "
+            for each, before, own, after in zip(text, kept, kept[1:], kept[2:], strict=False)
         )
     return " ".join(text.split())
 

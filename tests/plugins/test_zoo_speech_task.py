@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 import zoo.testing
 from zoo.cli import main
@@ -57,6 +59,13 @@ def test_normalisation_drops_case_and_punctuation_only() -> None:
     said = "  “Don’t” — press #1, rock 'n' roll: naïve\u0301 CAFÉ… "
     assert normalise(said, lowercase=True, punctuation=False) == "don't press 1 rock n roll naïvé café"
     assert normalise("Hi, there!", lowercase=False, punctuation=True) == "Hi, there!"
+    assert normalise("'", lowercase=True, punctuation=False) == normalise("", lowercase=True, punctuation=False) == ""
+
+
+@given(st.text(alphabet=st.one_of(st.sampled_from("a'’ é\u0301"), st.characters(codec="utf-8")), max_size=12))
+def test_what_is_normalised_stays_so(text: str) -> None:
+    once = normalise(text, lowercase=False, punctuation=False)
+    assert normalise(once, lowercase=False, punctuation=False) == once
 
 
 def test_an_alphabet_spells_and_writes() -> None:
