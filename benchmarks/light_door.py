@@ -20,7 +20,7 @@ COMMANDS = {
     "zoo list": ["-m", "zoo", "list"],
     "zoo show vit-small": ["-m", "zoo", "show", "vit-small"],
     "zoo plugins list": ["-m", "zoo", "plugins", "list"],
-    "zoo registry check": ["-m", "zoo", "registry", "check", "registry.yaml"],
+    "zoo registry check registry.yaml": ["-m", "zoo", "registry", "check", "registry.yaml"],
     "zoo data list": ["-m", "zoo", "data", "list"],
 }
 AGAINST = ["-c", "import torch"]
