@@ -4,11 +4,13 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
 from zoo.contract import Dataset, Finding, Source
 from zoo.data import check as generic
+from zoo.data.folder import walk
 from zoo.errors import UserError, counted
 from zoo_speech import audio
 from zoo_speech.audio import Recording, Sound
@@ -38,8 +40,12 @@ class Look:
     problem: str = ""
 
 
-def check(source: Source, embed: EmbedSpec, head: HeadSpec) -> list[Finding]:
-    """Everything found, what is worst first."""
+def check(source: Source, embed: EmbedSpec, head: HeadSpec, root: Path | None) -> list[Finding]:
+    """Everything found, what is worst first.
+
+    Args:
+        root: The folder, where the dataset is one: it may hold recordings that no list names.
+    """
     looks = {split: _looks(dataset, head) for split, dataset in source.splits.items()}
     everything = [look for part in looks.values() for look in part]
     good = [look for look in everything if not look.problem]
@@ -48,6 +54,12 @@ def check(source: Source, embed: EmbedSpec, head: HeadSpec) -> list[Finding]:
     broken = {look.id for look in everything if look.problem}
     findings += generic.check(source, broken, as_label=lambda text: by_rule(text or "", head))
     findings += [*_transcriptions(good, embed, head), *_strangers(looks), *_sound(good), *_rates(good, embed)]
+    if root is not None:
+        listed = {name for dataset in source.splits.values() for name in dataset.ids} | source.problems.keys()
+        others = [path.relative_to(root).as_posix() for path in sorted(walk(root, audio.SUFFIXES))]
+        if left := [name for name in others if name not in listed]:
+            message = f"{counted(len(left), 'recording')} without a transcription, passed over"
+            findings.append(Finding("not listed", message, left, "warning"))
     return generic.by_severity(findings)
 
 

@@ -143,7 +143,8 @@ def read_arpa(path: str) -> LanguageModel:
     """
     file = user_path(path)
     if not file.is_file():
-        raise UserError(f"decode.language_model: there is no file '{path}'\nname an ARPA file, or set it to none")
+        why = f"'{path}' is a folder" if file.is_dir() else f"there is no file '{path}'"
+        raise UserError(f"decode.language_model: {why}\nname an ARPA file, or set it to none")
     try:
         return from_arpa(_text(file))
     except (ValueError, IndexError, OSError, EOFError, zlib.error) as error:

@@ -92,7 +92,8 @@ class SpeechToText:
             source = read_source(spec.data)
         except UserError as error:
             return [Finding("unreadable", str(error))]
-        return check(source, embed, head)
+        root = user_path(spec.data.name)
+        return check(source, embed, head, root if root.is_dir() else None)
 
     @staticmethod
     def num_readable(place: Path) -> int:

@@ -101,7 +101,7 @@ def load_class_folders(data: DataSpec) -> Source:
     """A folder of class folders; each file is a text."""
     source = read_class_folders(user_path(data.name), TEXT_SUFFIXES)
     parts: dict[str, list[Example]] = {}
-    problems: dict[str, str] = {}
+    problems = dict(source.problems)
     for split, part in source.splits.items():
         assert isinstance(part, Files)
         parts[split] = []

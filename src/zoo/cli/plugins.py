@@ -39,7 +39,13 @@ def list_plugins(json: Json = False) -> None:
     print_table(
         ("plugin", "status", "distribution", "version", "brings, or what is wrong"),
         [
-            (row.name, row.status, row.distribution, row.version, row.reason or ", ".join((*row.tasks, *row.datasets)))
+            (
+                row.name,
+                row.status,
+                row.distribution,
+                row.version,
+                row.reason or ", ".join((*row.tasks, *row.datasets, *row.trackers)),
+            )
             for row in rows
         ],
     )

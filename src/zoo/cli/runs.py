@@ -25,7 +25,8 @@ Inputs = Annotated[
     list[str],
     typer.Argument(
         metavar="INPUT...",
-        help="What the task reads, such as files and folders; - reads a list, one a line, from stdin.",
+        help="What the task reads, such as files and folders; - reads a list, one a line, from stdin. "
+        "Write -- before one that begins with a minus.",
     ),
 ]
 Device = Annotated[
@@ -241,7 +242,10 @@ def _modified(folder: Path) -> float:
 def _sources(inputs: Sequence[str]) -> list[str]:
     """The inputs, with ``-`` replaced by the lines of stdin."""
     let_any_name_through(sys.stdin)
-    lines = [line for line in sys.stdin.read().split("\n") if line.strip()] if "-" in inputs else []
+    said = sys.stdin.read().rstrip("\n").split("\n") if "-" in inputs else []
+    lines = [line for line in said if line.strip()]
+    if lines and len(lines) < len(said):
+        note(f"{counted(len(said) - len(lines), 'blank line')} of stdin passed over")
     sources = [each for source in inputs for each in (lines if source == "-" else [source])]
     if not sources:
         raise UserError("stdin named no input\ngive one a line, such as: ls *.png | zoo predict RUN -")

@@ -59,17 +59,18 @@ def read_class_folders(root: Path, suffixes: Collection[str]) -> Source:
     """A folder of classes: `root/class/*`, or that below `train`, `val|valid|validation` and `test`.
 
     Classes are the folders' names, sorted; those of train where there are splits. Folders beside those of splits are
-    left out, which is noted.
+    left out, which is noted. A class without files is a problem of the source.
 
     Raises:
-        UserError: The folder is missing or empty, a class in it has no files, two folders are one split, or splits
-            disagree on their classes.
+        UserError: The folder is missing or empty, two folders are one split, or splits disagree on their classes.
     """
     if not root.is_dir():
         what = f"'{root}' is a file" if root.exists() else f"there is no folder '{root}'"
         raise UserError(f"{what}; give the path of a folder of class folders, root/class/*")
     folders = split_folders(root)
-    listing = {name: class_files(folder, suffixes) for name, folder in folders.items()}
+    found = {name: class_files(folder, suffixes) for name, folder in folders.items()}
+    listing = {name: {label: files for label, files in each.items() if files} for name, each in found.items()}
+    empty = [folders[name] / label for name, each in found.items() for label in each.keys() - listing[name].keys()]
     unused = [] if root in folders.values() else [each for each in subfolders(root) if each not in folders.values()]
     classes = sorted(listing.get("train") or set().union(*listing.values()))
     splits = {}
@@ -85,7 +86,9 @@ def read_class_folders(root: Path, suffixes: Collection[str]) -> Source:
             paths, [path.relative_to(root).as_posix() for path in paths], [index for _, index in pairs]
         )
     left_out = ", ".join(folder.name for folder in unused)
-    return Source(splits, {"classes": classes}, [f"folders beside the splits are left out: {left_out}"] * bool(unused))
+    notes = [f"folders beside the splits are left out: {left_out}"] * bool(unused)
+    problems = {f"{path.relative_to(root).as_posix()}/": f"no files of {' '.join(suffixes)}" for path in sorted(empty)}
+    return Source(splits, {"classes": classes}, notes, problems)
 
 
 def split_folders(root: Path) -> dict[str, Path]:
@@ -148,17 +151,14 @@ def class_files(folder: Path, suffixes: Collection[str]) -> dict[str, list[Path]
     """Each class's files, sorted.
 
     Raises:
-        UserError: There is no class folder, or one without files.
+        UserError: There is no class folder with files.
     """
     classes = {child.name: sorted(walk(child, suffixes)) for child in subfolders(folder)}
     kinds = " ".join(suffixes)
-    if not classes:
+    if not any(classes.values()):
         loose = sum(1 for _ in walk(folder, suffixes))
         found = f"{loose} files, but no class folder, in" if loose else "nothing in"
         raise UserError(f"{found} '{folder}'; it should hold a folder for each class, with files of {kinds}")
-    if empty := [name for name, files in classes.items() if not files]:
-        some = ", ".join(f"'{name}'" for name in empty[:10]) + (" ..." if len(empty) > 10 else "")
-        raise UserError(f"'{folder}': no files of {kinds} in {some}; add some or remove the folder")
     return classes
 
 

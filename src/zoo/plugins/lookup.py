@@ -44,6 +44,7 @@ class PluginRow:
     reason: str = ""
     tasks: tuple[str, ...] = ()
     datasets: tuple[str, ...] = ()
+    trackers: tuple[str, ...] = ()
 
 
 def rows() -> Sequence[PluginRow]:
@@ -58,12 +59,13 @@ def rows() -> Sequence[PluginRow]:
             reason=plugin.reason,
             tasks=tuple(entry.name for entry in plugin.manifest.tasks) if plugin.manifest else (),
             datasets=tuple(plugin.manifest.datasets) if plugin.manifest else (),
+            trackers=(plugin.found.name,) if plugin.hooks and plugin.hooks.zoo_tracker.get_hookimpls() else (),
         )
         for plugin in plugins()
     ]
     here = session.current()
     if here != session.Session():
-        brought = tuple(here.tasks), tuple(here.loaders)
+        brought = tuple(here.tasks), tuple(here.loaders), tuple(here.trackers)
         listed.append(PluginRow(SESSION, "loaded", None, None, _SESSION.module, "", *brought))
     return listed
 
