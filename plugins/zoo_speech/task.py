@@ -21,6 +21,7 @@ from zoo.data.sources import open_source
 from zoo.data.splits import Subset, split
 from zoo.data.table import SUFFIXES as TABLES
 from zoo.errors import UserError
+from zoo.files import user_path
 from zoo.metrics import transcripts
 from zoo.specs import DataSpec, RunSpec
 from zoo_speech import audio, language, writing

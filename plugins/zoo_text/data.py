@@ -335,7 +335,7 @@ def load_movie_reviews(data: DataSpec) -> Source:
     content = path.read_bytes()
     if hashlib.sha256(content).hexdigest() != REVIEWS_SHA256:
         raise UserError(f"'{path}' is damaged or another version\nfetch the dataset again")
-    rows = [line.split("\t", 2) for line in content.decode().split("\n") if line]
+    rows = [line.split("\t", 2) for line in content.decode().replace("\r\n", "\n").split("\n") if line]
     labelled = [
         Example(f"review-{number}", text, ["positive" if float(rating) > 0 else "negative"])
         for number, rating, text in rows

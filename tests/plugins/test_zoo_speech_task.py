@@ -280,6 +280,7 @@ def test_what_check_finds(tmp_path: Path) -> None:
     soundfile.write(folder / "strange.wav", rng.normal(0, 0.1, 16000), 16000)
     lines = [f"{row},train" for row in rows] + ["strange.wav,què,test"]
     (folder / "metadata.csv").write_text("\n".join(["file_name,transcription,split", *lines]))
+    soundfile.write(folder / "forgotten.wav", rng.normal(0, 0.1, 16000), 16000)
     spec = open_registry().resolve("stt-micro", data=str(folder)).spec
     found = {finding.kind: finding for finding in SpeechToText.check(spec)}
     named = {kind: list(found[kind].items) for kind in found}
@@ -289,6 +290,7 @@ def test_what_check_finds(tmp_path: Path) -> None:
     assert named["empty transcription"] == ["empty.wav"]
     assert named["too long"] == ["long.wav"]
     assert named["unusable"] == ["zero.wav"]
+    assert named["not listed"] == ["forgotten.wav"]
     assert named["rare characters"] == ["rare.wav"]
     assert named["outside the alphabet"] == ["strange.wav"]
     assert "'q' 'u' 'è'" in found["outside the alphabet"].message
