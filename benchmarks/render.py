@@ -35,8 +35,9 @@ def accuracy(rows: list[Row]) -> str:
         spread = f" ± {100 * row['std']:.2f}" if row["std"] is not None else ""
         verdict = "holds" if row["holds"] else "missed"
         beside = "".join(f", {name} {100 * value:.2f} %" for name, value in row.get("beside", {}).items())
-        beside += "".join(f"; {name} {100 * value:.2f} %" for name, value in row.get("evaluations", {}).items())
-        of_others = "".join(f", {name} {100 * bar:.1f} %" for name, bar in row.get("evaluation_bars", {}).items())
+        bars = row.get("evaluation_bars", {})
+        beside += "".join(f"; {name} {100 * row['evaluations'][name]:.2f} %" for name in bars)
+        of_others = "".join(f", {name} {100 * bar:.1f} %" for name, bar in bars.items())
         data = row["data"] if row["split"] == "test" else f"{row['data']}, {row['split']}"
         baselines = ", ".join(f"{name} {100 * value:.1f} %" for name, value in row["baselines"].items())
         lines.append(
@@ -47,6 +48,20 @@ def accuracy(rows: list[Row]) -> str:
             f"| `{row['command']}` |"
         )
     return "\n".join(lines)
+
+
+def accuracy_further(rows: list[Row]) -> str:
+    """The evaluations of each row that have no bar, such as those of a curve."""
+    tables: list[str] = []
+    for row in rows:
+        bars = row.get("evaluation_bars", {})
+        found = {name: value for name, value in row.get("evaluations", {}).items() if name not in bars}
+        if found:
+            names = " | ".join(found)
+            values = " | ".join(f"{100 * value:.2f} %" for value in found.values())
+            head = f"{row['data']}, {row['metric']} of {row['model']}, mean of {len(row['seeds'])} seeds"
+            tables.append(f"| {head} | {names} |\n|{'---|' * (len(found) + 1)}\n| | {values} |")
+    return "\n\n".join(tables) or "not measured"
 
 
 def light_door(rows: list[Row]) -> str:
@@ -87,19 +102,21 @@ def _timed(row: Row) -> str:
     return f"| `{row['work']}` | {row['seconds']:.0f} s |"
 
 
-TABLES: dict[str, Callable[[list[Row]], str]] = {
-    "first-run": first_run,
-    "light-door": light_door,
-    "accuracy": accuracy,
-    "gpu": gpu,
-    "reliability": reliability,
+TABLES: dict[str, tuple[str, Callable[[list[Row]], str]]] = {
+    "first-run": ("first_run", first_run),
+    "light-door": ("light_door", light_door),
+    "accuracy": ("accuracy", accuracy),
+    "accuracy-further": ("accuracy", accuracy_further),
+    "gpu": ("gpu", gpu),
+    "reliability": ("reliability", reliability),
 }
+"""By its name in the README: the results that a table is made of, and how."""
 
 
 def rendered(text: str) -> str:
     """The README with every table made anew; one without results says so."""
-    for name, render in TABLES.items():
-        path = RESULTS / f"{name.replace('-', '_')}.json"
+    for name, (results, render) in TABLES.items():
+        path = RESULTS / f"{results}.json"
         table = render(json.loads(path.read_text())["rows"]) if path.exists() else "not measured"
         pattern = re.compile(rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)", re.DOTALL)
         text = pattern.sub(lambda match, table=table: f"{match[1]}{table}\n{match[2]}", text)
