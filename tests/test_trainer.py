@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import hashlib
+import importlib
 import json
 import os
 import shutil
@@ -265,6 +266,16 @@ def test_resuming_on_other_items_to_judge_by_is_refused(
     other = dataclasses.replace(splits, **{split: splits.train})
     monkeypatch.setattr(task, "datasets", lambda *_: other)
     with pytest.raises(UserError, match=f"the {split} data of .* changed"):
+        train("tiny", out=tmp_path / "cut", resume=True, show_progress=False)
+
+
+def test_resuming_on_other_targets_is_refused(tiny: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A label that was mended in a table leaves ids and contents as they were."""
+    numbers = importlib.import_module("zoo_tiny.task").Numbers
+    monkeypatch.setattr(numbers, "targets", property(lambda each: [0] * len(each)), raising=False)
+    _copy_until(trained(tmp_path / "whole", train__steps=6, train__save_every=3), tmp_path / "cut", 3)
+    monkeypatch.setattr(numbers, "targets", property(lambda each: [1] * len(each)))
+    with pytest.raises(UserError, match=r"the train data of .* changed: it had 90 items, now it has 90 others"):
         train("tiny", out=tmp_path / "cut", resume=True, show_progress=False)
 
 

@@ -41,7 +41,7 @@ def opened(path: Path) -> Iterator[soundfile.SoundFile]:
         with soundfile.SoundFile(str(path)) as file:
             if file.frames == 0:
                 raise UserError(f"the recording '{path}' has no samples: its length is 0 s")
-            if file.format in ("WAV", "WAVEX") and (missing := _missing_share(path)) > 0:
+            if file.format in ("WAV", "WAVEX") and (missing := _missing_share(path)) > 1 - WHOLE:
                 raise UserError(
                     f"the recording '{path}' is cut short: {missing:.0%} of what its header promises is missing"
                 )

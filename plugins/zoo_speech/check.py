@@ -147,6 +147,6 @@ def _rates(looks: Sequence[Look], embed: EmbedSpec) -> Iterator[Finding]:
     if low:
         message = (
             f"{counted(len(low), 'recording')} of fewer than embed.sample_rate_hz {embed.sample_rate_hz}: the upper "
-            f"bands stay empty; set it to {max(rates)}"
+            f"bands stay empty; set it to {min(max(look.rates) for look in looks if look.id in low)}"
         )
         yield Finding("low rate", message, low, "warning")

@@ -181,7 +181,7 @@ def from_arpa(text: str) -> LanguageModel:
 
 def _body(text: str) -> Iterator[str]:
     """The lines between the counts and the end."""
-    lines = iter(text.splitlines())
+    lines = iter(text.split("\n"))
     if not any(line.strip() == "\\data\\" for line in lines):
         raise ValueError("it has no line \\data\\")
     for line in lines:

@@ -41,7 +41,7 @@ def lj_speech(root: Path) -> Found | None:
     table = root / "metadata.csv"
     if not table.is_file() or not (root / "wavs").is_dir():
         return None
-    lines = [line for line in read_text(table).splitlines() if line.strip()]
+    lines = [line.strip() for line in read_text(table).split("\n") if line.strip()]
     first = lines[0].split("|") if lines else []
     if len(first) not in (2, 3) or not (root / "wavs" / f"{first[0]}.wav").is_file():
         return None
@@ -63,7 +63,7 @@ def librispeech(root: Path) -> Found | None:
         folder = table.parent
         subset = folder.parent.parent.name
         split = SUBSETS.get(re.split(r"[-_]", subset)[0], "train") if folder.parent.parent != root else "train"
-        for line in read_text(table).splitlines():
+        for line in read_text(table).split("\n"):
             name, _, text = line.strip().partition(" ")
             if name:
                 path = folder / f"{name}.flac"
@@ -76,7 +76,7 @@ def speech_commands(root: Path) -> Found | None:
     lists = {"validation": root / "validation_list.txt", "test": root / "testing_list.txt"}
     if not all(path.is_file() for path in lists.values()):
         return None
-    splits = {line.strip(): split for split, path in lists.items() for line in read_text(path).splitlines()}
+    splits = {line.strip(): split for split, path in lists.items() for line in read_text(path).split("\n")}
     parts: dict[str, list[Entry]] = defaultdict(list)
     for folder in subfolders(root):
         if folder.name.startswith("_"):  # background noise

@@ -86,7 +86,7 @@ def _read_lists(lists: Mapping[str, Path], root: Path, data: DataSpec) -> Source
                 own if ids[own] == 1 else f"{own} ({place})",
                 where,
                 str(row.values.get(text) or ""),
-                None if group is None else str(row.values.get(group)),
+                None if group is None else str(row.values.get(group) or "").strip() or None,
             )
             parts[split if column is None else split_named(row.values.get(column), place)].append(entry)
     return make_source(parts, data, notes)

@@ -17,11 +17,10 @@ from zoo.contract import Batch, Dataset, Finding, Item, Measures, Parts, Record,
 from zoo.core import Layout, Model, Output, Transformer
 from zoo.core.pack import to_padded
 from zoo.data.folder import count_files
-from zoo.data.sources import open_source
+from zoo.data.sources import folder_of, open_source
 from zoo.data.splits import Subset, split
 from zoo.data.table import SUFFIXES as TABLES
 from zoo.errors import UserError
-from zoo.files import user_path
 from zoo.metrics import transcripts
 from zoo.specs import DataSpec, RunSpec
 from zoo_speech import audio, language, writing
@@ -93,8 +92,7 @@ class SpeechToText:
             source = read_source(spec.data)
         except UserError as error:
             return [Finding("unreadable", str(error))]
-        root = user_path(spec.data.name)
-        return check(source, embed, head, root if root.is_dir() else None)
+        return check(source, embed, head, folder_of(spec.data))
 
     @staticmethod
     def num_readable(place: Path) -> int:

@@ -65,7 +65,8 @@ def _spans(scores: Scores, found: Found, symbols: Symbols) -> Iterator[tuple[int
         length = place - cuts[-1]
         if length >= 2 * STRETCH or (length >= STRETCH and symbols.texts[number].startswith(" ")):
             ends.append(index)
-            cuts.append((found.places[index - 1] + place + 1) // 2)
+            before = found.places[index - 1] if index else -1
+            cuts.append((before + place + 1) // 2)
     ends.append(len(found.symbols))
     cuts.append(len(scores))
     for (begin, end), (start, stop) in zip(pairwise(ends), pairwise(cuts), strict=True):

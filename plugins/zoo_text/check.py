@@ -1,6 +1,7 @@
 """What can be wrong with labelled texts: `zoo data check` for a dataset or a table of one's own."""
 
 import re
+import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -56,7 +57,8 @@ def _near_leaks(entries: Sequence[Entry]) -> Iterator[Finding]:
     """Texts of different splits that differ in case, punctuation or blanks only. Equal ones are another finding."""
     groups: dict[str, list[Entry]] = defaultdict(list)
     for each in entries:
-        groups[" ".join(re.findall(r"\w+", each.text.casefold()))].append(each)
+        if key := _without_punctuation(each.text.casefold()):
+            groups[key].append(each)
     near = [
         each.id
         for same in groups.values()
@@ -66,6 +68,11 @@ def _near_leaks(entries: Sequence[Entry]) -> Iterator[Finding]:
     if near:
         message = f"{counted(len(near), 'text')} equal across splits but for case and punctuation; training keeps them"
         yield Finding("leak", message, near, "warning")
+
+
+def _without_punctuation(text: str) -> str:
+    kept = (each if unicodedata.category(each)[0] not in "PZC" else " " for each in text)
+    return " ".join("".join(kept).split())
 
 
 def _labels(source: Source) -> Iterator[Finding]:

@@ -14,10 +14,9 @@ from zoo.core import Model, Output, Transformer
 from zoo.core.layers import make_norm
 from zoo.data.folder import count_files, find_files
 from zoo.data.labels import in_order, require_trainable
-from zoo.data.sources import open_source
+from zoo.data.sources import folder_of, open_source
 from zoo.data.splits import split
 from zoo.errors import UserError
-from zoo.files import user_path
 from zoo.metrics import class_records, classification, likeliest
 from zoo.specs import DataSpec, RunSpec
 from zoo_vit.augment import Augment, warp
@@ -66,8 +65,7 @@ class ImageClassification:
             source = read_source(spec.data)
         except UserError as error:
             return [Finding("folder", str(error))]
-        root = user_path(spec.data.name)
-        return check(source, root if root.is_dir() else None)
+        return check(source, folder_of(spec.data))
 
     @staticmethod
     def num_readable(place: Path) -> int:

@@ -25,8 +25,9 @@ from zoo.contract import Dataset, Splits
 from zoo.data.loader import Loaded, training_batches
 from zoo.data.sampler import Plan
 from zoo.data.seeding import seed_of
+from zoo.data.splits import Labelled
 from zoo.errors import UserError, counted
-from zoo.files import write_atomically
+from zoo.files import to_json, write_atomically
 from zoo.optim import average, build_optimizer, learning_rate
 from zoo.progress import TrainingProgress, Window
 from zoo.run import Run
@@ -89,7 +90,7 @@ def fit(run: Run, splits: Splits, stop: StopSignal, found: Found, *, show_progre
 
     def log(split: str, epoch: int, values: Mapping[str, float]) -> None:
         with run.metrics_file.open("a") as file:
-            file.write(json.dumps({"step": state.step, "epoch": epoch, "split": split, **values}) + "\n")
+            file.write(to_json({"step": state.step, "epoch": epoch, "split": split, **values}, indent=None) + "\n")
         for tracker in trackers:
             tracker.log(state.step, {f"{split}/{name}": value for name, value in values.items()})
 
@@ -246,6 +247,8 @@ def _fingerprint(dataset: Dataset) -> str:
     digest = hashlib.sha256()
     for index, item_id in enumerate(dataset.ids):
         digest.update(f"{item_id}\n{dataset.fingerprint(index)}\n".encode("utf-8", "surrogateescape"))
+    if isinstance(dataset, Labelled):
+        digest.update(repr(list(dataset.targets)).encode("utf-8", "surrogateescape"))
     return digest.hexdigest()
 
 

@@ -72,6 +72,16 @@ def test_what_cannot_be_read_is_told(tmp_path: Path) -> None:
         read(tmp_path / "cut.wav", 8000)
 
 
+def test_a_header_that_counts_itself_is_forgiven(tmp_path: Path) -> None:
+    """Some writers give the data the size of the whole file."""
+    soundfile.write(tmp_path / "a.wav", sine(1.0, 8000), 8000)
+    content = bytearray((tmp_path / "a.wav").read_bytes())
+    place = content.index(b"data") + 4
+    content[place : place + 4] = len(content).to_bytes(4, "little")
+    (tmp_path / "a.wav").write_bytes(content)
+    assert len(read(tmp_path / "a.wav", 8000)) == 8000
+
+
 def test_a_cut_file_of_another_kind_is_told(tmp_path: Path) -> None:
     noise = np.random.default_rng(0).normal(0, 0.1, 48000)
     for name, options in (("a.wav", {"format": "WAVEX", "subtype": "PCM_24"}), ("a.mp3", {}), ("a.flac", {})):

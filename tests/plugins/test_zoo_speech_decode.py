@@ -255,11 +255,14 @@ def test_words_of_pieces_stand_where_they_are() -> None:
     assert [word.text for word in align(scores, best_path(scores), pieces, 0.1)] == ["ab", "b"]
 
 
+@pytest.mark.parametrize("silent", [0, 60, 700])
 @pytest.mark.parametrize("width", [1, 4])
-def test_long_recordings_are_aligned_in_stretches(width: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_long_recordings_are_aligned_in_stretches(width: int, silent: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However long nothing is said at first."""
     rng = np.random.default_rng(0)
-    path = [int(s) for word in rng.integers(2, 4, (40, 3)) for s in (*np.stack([word, np.zeros(3)], 1).ravel(), 1, 0)]
-    scores = np.log(np.where(np.eye(4)[path] > 0, 0.97, 0.01)).astype(np.float32)
+    path = [0] * silent
+    path += [int(s) for word in rng.integers(2, 4, (40, 3)) for s in (*np.stack([word, np.zeros(3)], 1).ravel(), 1, 0)]
+    scores = np.log(np.where(np.eye(4)[path] > 0, 0.9997, 0.0001)).astype(np.float32)
     found = best_path(scores) if width == 1 else BeamSearch(LETTERS, width)(scores)
     assert found == best_path(scores)
     whole = align(scores, found, LETTERS, 0.1)

@@ -227,10 +227,11 @@ def test_splits_by_column_and_by_folder(tmp_path: Path) -> None:
 
 def test_a_speaker_is_held_out(tmp_path: Path) -> None:
     rows = [f"{i}.wav,yes,{'ann' if i % 2 else 'bob'}" for i in range(6)]
+    rows.append("6.wav,yes,")
     folder = write_folder(tmp_path, rows, "file_name,transcription,speaker")
     splits = load_place(DataSpec(name=str(folder), holdout_group="ann")).splits
-    assert {split: {part[i].columns["group"] for i in range(len(part))} for split, part in splits.items()} == {
-        "train": {"bob"},
+    assert {split: {part[i].columns.get("group") for i in range(len(part))} for split, part in splits.items()} == {
+        "train": {"bob", None},
         "test": {"ann"},
     }
     with pytest.raises(UserError, match="has no group 'eve'\nits groups are: ann, bob"):
@@ -291,6 +292,8 @@ def test_what_check_finds(tmp_path: Path) -> None:
     assert named["too long"] == ["long.wav"]
     assert named["unusable"] == ["zero.wav"]
     assert named["not listed"] == ["forgotten.wav"]
+    assert named["low rate"] == ["rate.wav"]
+    assert "set it to 8000" in found["low rate"].message
     assert named["rare characters"] == ["rare.wav"]
     assert named["outside the alphabet"] == ["strange.wav"]
     assert "'q' 'u' 'è'" in found["outside the alphabet"].message

@@ -111,6 +111,9 @@ def test_only_training_texts_teach_the_tokenizer(trained: Run, monkeypatch: pyte
 def test_other_data_is_evaluated_in_the_model_s_class_order(trained: Run, tmp_path: Path) -> None:
     (tmp_path / "more.csv").write_text("sentence,label\nthe saw,tool\na chisel,tool\nand a drill,tool\n")
     assert evaluate(trained, tmp_path / "more.csv", "all").metrics["accuracy"].value == 1
+    (tmp_path / "more.csv").write_text("sentence,label\nthe saw,tool\n,tool\nand a drill,tool\n")
+    with pytest.raises(UserError, match=r"more\.csv:3: the text is empty"):
+        evaluate(trained, tmp_path / "more.csv", "all")
     (tmp_path / "more.csv").write_text("sentence,label\nthe saw,toll\na chisel,tool\nand a drill,tool\n")
     with pytest.raises(UserError, match="classes that the model does not know: toll"):
         evaluate(trained, tmp_path / "more.csv", "all")

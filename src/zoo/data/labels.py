@@ -1,6 +1,7 @@
 """Classification data, of any kind: its classes in the order that a model knows."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from zoo.contract import Dataset, Item, Source
@@ -55,7 +56,7 @@ def in_order(source: Source, wanted: Sequence[str], name: str) -> Source:
         )
     order = [wanted.index(each) for each in classes]
     splits: Mapping[str, Dataset] = {key: Relabelled(each, order) for key, each in source.splits.items()}
-    return Source(splits, {**source.info, "classes": wanted}, source.notes)
+    return replace(source, splits=splits, info={**source.info, "classes": wanted})
 
 
 def require_trainable(source: Source, name: str) -> None:

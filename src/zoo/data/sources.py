@@ -1,12 +1,19 @@
 """Data of any kind by a user's word for it: a dataset's name, or a place."""
 
 from collections.abc import Callable
+from pathlib import Path
 
 from zoo import plugins, registry
 from zoo.contract import Source
 from zoo.errors import unknown
 from zoo.files import user_path
 from zoo.specs import DataSpec
+
+
+def folder_of(data: DataSpec) -> Path | None:
+    """The folder that the data is, where it is one and no dataset's name."""
+    path = user_path(data.name)
+    return path if data.name not in registry.open_registry().datasets and path.is_dir() else None
 
 
 def open_source(data: DataSpec, at_place: Callable[[DataSpec], Source], places: str) -> Source:
