@@ -18,7 +18,7 @@ from zoo.core import Layout, Model, Output, Transformer
 from zoo.core.pack import to_padded
 from zoo.data.folder import count_files
 from zoo.data.sources import folder_of, open_source
-from zoo.data.splits import Subset, split
+from zoo.data.splits import Labelled, Subset, split
 from zoo.data.table import SUFFIXES as TABLES
 from zoo.errors import UserError
 from zoo.metrics import transcripts
@@ -69,7 +69,7 @@ class SpeechToText:
     @staticmethod
     def datasets(spec: RunSpec, info: Mapping[str, Any] | None = None) -> Splits:
         _, head, _, decoding = rooms(spec)
-        train, validation, test, notes = split(read_source(spec.data), spec.data)
+        train, validation, test, notes = split(_said(read_source(spec.data), head), spec.data)
         if info is None:
             if not len(train):
                 raise UserError(
@@ -106,13 +106,16 @@ class SpeechToText:
         window: int | None = item.columns.get("window")
         if window is not None:  # resampling may round up to one token more
             samples = samples[: window * self.embed.hop * self.embed.frames_per_token]
-        sample: dict[str, Any] = {"samples": samples, "text": None, "symbols": [], "window": window is not None}
-        if item.target is not None:
-            sample["text"] = by_rule(item.target, self.head)
-            if not sample["text"]:
-                raise UserError("the transcription is empty")
-        if sample["text"] and window is None:
-            sample["symbols"] = self._spelt(sample["text"], self.embed.num_tokens(len(samples)))
+        text = None if item.target is None else by_rule(item.target, self.head)
+        sample: dict[str, Any] = {"samples": samples, "text": text, "symbols": [], "window": window is not None}
+        if text is not None and window is None:
+            sample["symbols"] = self.symbols.spell(text)
+        needed, num_tokens = least_tokens(sample["symbols"]), self.embed.num_tokens(len(samples))
+        if needed > num_tokens and rng is not None:
+            raise UserError(
+                f"the transcription is too long for its recording: it needs {needed} tokens, which has {num_tokens}"
+            )
+        sample["spelt"] = bool(sample["symbols"]) and needed <= num_tokens  # else heard and counted, but without a loss
         if rng is not None:
             sample["goes_on"] = bool(rng.random() < self.augment.joined)
             changed = altered(samples, self.augment, rng)
@@ -120,14 +123,6 @@ class SpeechToText:
                 sample["samples"] = changed  # else too fast to be spelt
             sample |= draw_masks(self.augment, rng)
         return sample
-
-    def _spelt(self, text: str, num_tokens: int) -> list[int]:
-        symbols = self.symbols.spell(text)
-        if (needed := least_tokens(symbols)) > num_tokens:
-            raise UserError(
-                f"the transcription is too long for its recording: it needs {needed} tokens, which has {num_tokens}"
-            )
-        return symbols
 
     def collate(self, samples: Sequence[Mapping[str, Any]], ids: Sequence[str]) -> Batch:
         samples = joined(samples, self.embed, self.symbols)
@@ -147,7 +142,7 @@ class SpeechToText:
         for kind in ("time_masks", "band_masks"):
             if kind in samples[0]:
                 inputs[kind] = torch.from_numpy(np.stack([sample[kind] for sample in samples], 1)).flatten(0, 1)
-        known = all(sample["text"] is not None and not sample["window"] for sample in samples)
+        known = all(sample["spelt"] for sample in samples)
         targets = _symbols([sample["symbols"] for sample in samples]) if known else None
         if targets is not None and self.head.decoder_depth:
             spelt = [sample["symbols"] for sample in samples] * views
@@ -304,6 +299,19 @@ def read_source(data: DataSpec) -> Source:
         UserError: It is neither, or cannot be read.
     """
     return open_source(data, load_place, PLACES)
+
+
+def _said(source: Source, head: HeadSpec) -> Source:
+    """The source without recordings in which nothing is said; these are problems of it."""
+    splits: dict[str, Dataset] = {}
+    problems = dict(source.problems)
+    for name, dataset in source.splits.items():
+        assert isinstance(dataset, Labelled), "transcriptions are known before recordings are heard"
+        kept = [i for i, text in enumerate(dataset.targets) if text is None or by_rule(text, head)]
+        splits[name] = dataset if len(kept) == len(dataset) else Subset(dataset, kept)
+        left_out = set(range(len(dataset))) - set(kept)
+        problems |= {dataset.ids[i]: "the transcription is empty" for i in sorted(left_out)}
+    return replace(source, splits=splits, problems=problems)
 
 
 def _texts(part: Subset) -> list[str]:

@@ -323,10 +323,25 @@ def test_one_clipped_channel_is_found(tmp_path: Path) -> None:
 def test_a_transcription_that_cannot_be_spelt_is_told(tmp_path: Path) -> None:
     folder = write_folder(tmp_path, ["a.wav,yes"])
     task = SpeechToText(spec_of(embed__hop_ms=10, embed__window_ms=25), {"alphabet": list("esy")})
+    fast = Item("a", folder / "a.wav", "yes" * 13 + "y")
     with pytest.raises(UserError, match="too long for its recording: it needs 40 tokens, which has 13"):
-        task.transform(Item("a", folder / "a.wav", "yes" * 13 + "y"), None)
-    with pytest.raises(UserError, match="the transcription is empty"):
-        task.transform(Item("a", folder / "a.wav", "?!"), None)
+        task.transform(fast, np.random.default_rng(0))
+    batch = task.collate([task.transform(fast, None)], ["a"])  # to be counted, but without a loss
+    assert batch.targets is None
+    assert batch.columns[0]["text"] == fast.target
+
+
+def test_recordings_without_words_are_told_before_training(tmp_path: Path) -> None:
+    folder = write_folder(tmp_path, [*(f"{i}.wav,yes" for i in range(12)), "12.wav,?!", "13.wav,"])
+    for i in range(14):
+        soundfile.write(folder / f"{i}.wav", np.random.default_rng(i).normal(0, 0.1, 8000), 8000)
+    spec = open_registry().resolve("stt-micro", data=str(folder)).spec
+    with pytest.raises(UserError, match=r"2 items of .* cannot be used:\n  12\.wav: the transcription is empty"):
+        SpeechToText.datasets(spec)
+    skipping = open_registry().resolve("stt-micro", data=str(folder), settings={"data.on_error": "skip"}).spec
+    splits = SpeechToText.datasets(skipping)
+    assert sum(len(part) for part in (splits.train, splits.validation, splits.test)) == 12
+    assert any("12.wav (the transcription is empty)" in note for note in splits.notes)
 
 
 def test_what_the_alphabet_lacks_counts_as_an_error(tmp_path: Path) -> None:
