@@ -41,7 +41,7 @@ def opened(path: Path) -> Iterator[soundfile.SoundFile]:
         with soundfile.SoundFile(str(path)) as file:
             if file.frames == 0:
                 raise UserError(f"the recording '{path}' has no samples: its length is 0 s")
-            if file.format in ("WAV", "WAVEX") and (missing := _missing_share(path)) > 1 - WHOLE:
+            if file.format in ("WAV", "WAVEX") and (missing := _missing_share(path)) > 0:
                 raise UserError(
                     f"the recording '{path}' is cut short: {missing:.0%} of what its header promises is missing"
                 )
@@ -115,10 +115,11 @@ def _missing_share(path: Path) -> float:
         while len(header := file.read(8)) == 8:
             name, length = struct.unpack("<4sI", header)
             if name == b"data":
-                there = size - file.tell()
-                # A recorder that streams does not know the length and writes the largest, or none.
-                known = 0 < length < 0x7FFFFFFF
-                return max(0.0, 1 - there / length) if known else 0.0
+                before, there = file.tell(), size - file.tell()
+                # A recorder that streams does not know the length and writes the largest, or none; some writers count
+                # what stands before the samples among them.
+                known = 0 < length < 0x7FFFFFFF and length - there > before
+                return 1 - there / length if known else 0.0
             file.seek(length + length % 2, 1)
     return 0.0
 

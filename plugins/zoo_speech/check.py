@@ -143,10 +143,10 @@ def _rates(looks: Sequence[Look], embed: EmbedSpec) -> Iterator[Finding]:
     if len(rates) > 1 and count >= USUAL * len(looks):
         odd = [look.id for look in looks if set(look.rates) != {usual}]
         yield Finding("odd rate", f"another sample rate than the others' {usual} Hz; resampled", odd, "warning")
-    low = [look.id for look in looks if max(look.rates) < embed.sample_rate_hz]
+    low = {look.id: max(look.rates) for look in looks if max(look.rates) < embed.sample_rate_hz}
     if low:
         message = (
             f"{counted(len(low), 'recording')} of fewer than embed.sample_rate_hz {embed.sample_rate_hz}: the upper "
-            f"bands stay empty; set it to {min(max(look.rates) for look in looks if look.id in low)}"
+            f"bands stay empty; set it to {min(low.values())}"
         )
-        yield Finding("low rate", message, low, "warning")
+        yield Finding("low rate", message, list(low), "warning")

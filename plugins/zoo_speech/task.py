@@ -75,9 +75,7 @@ class SpeechToText:
                 raise UserError(
                     f"'{spec.data.name}' has no training recordings\nname a folder that has, or evaluate it"
                 )
-            texts = [text for each in _texts(train) if (text := by_rule(each, head))]
-            if not texts:
-                raise UserError(f"no transcription of '{spec.data.name}' has a letter\nadd transcriptions")
+            texts = [by_rule(each, head) for each in train.targets]
             info = writing.learn(texts, head)
             if decoding.language_model == TRAIN:
                 info["language_model"] = language.learn(texts, decoding.ngram_order).to_arpa()
@@ -307,15 +305,10 @@ def _said(source: Source, head: HeadSpec) -> Source:
     problems = dict(source.problems)
     for name, dataset in source.splits.items():
         assert isinstance(dataset, Labelled), "transcriptions are known before recordings are heard"
-        kept = [i for i, text in enumerate(dataset.targets) if text is None or by_rule(text, head)]
-        splits[name] = dataset if len(kept) == len(dataset) else Subset(dataset, kept)
-        left_out = set(range(len(dataset))) - set(kept)
-        problems |= {dataset.ids[i]: "the transcription is empty" for i in sorted(left_out)}
+        said = [bool(by_rule(text, head)) for text in dataset.targets]
+        problems |= {dataset.ids[i]: "the transcription is empty" for i, any_word in enumerate(said) if not any_word}
+        splits[name] = dataset if all(said) else Subset(dataset, [i for i, any_word in enumerate(said) if any_word])
     return replace(source, splits=splits, problems=problems)
-
-
-def _texts(part: Subset) -> list[str]:
-    return [each for each in part.targets if each is not None]
 
 
 def _divergence(of: Tensor, against: Tensor) -> Tensor:

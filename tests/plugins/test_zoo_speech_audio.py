@@ -80,6 +80,9 @@ def test_a_header_that_counts_itself_is_forgiven(tmp_path: Path) -> None:
     content[place : place + 4] = len(content).to_bytes(4, "little")
     (tmp_path / "a.wav").write_bytes(content)
     assert len(read(tmp_path / "a.wav", 8000)) == 8000
+    (tmp_path / "a.wav").write_bytes(content[:-2])
+    with pytest.raises(UserError, match="is cut short"):
+        read(tmp_path / "a.wav", 8000)
 
 
 def test_a_cut_file_of_another_kind_is_told(tmp_path: Path) -> None:
