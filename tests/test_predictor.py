@@ -106,6 +106,8 @@ def test_a_task_s_format_is_of_one_input(tmp_path: Path) -> None:
 def test_a_file_appears_whole_or_stays_as_it_was(tmp_path: Path) -> None:
     path = tmp_path / "out.csv"
     path.write_text("before")
+    assert list(write_answers(ANSWERS[1:2], path, {})) == ANSWERS[1:2]
+    assert path.read_text() == "before"
 
     def fails() -> Iterator[Answer]:
         yield ANSWERS[0]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple, TextIO
@@ -99,7 +99,8 @@ def _answer(task: Task, record: Record, top_k: int) -> Answer:
 
 
 def write_answers(found: Iterable[Answer], path: Path, formats: Formats) -> Iterator[Answer]:
-    """Write what could be predicted as it comes, and hand every answer on. The file appears at the end, whole.
+    """Write what could be predicted as it comes, and hand every answer on. The file appears at the end, whole; where
+    nothing could be predicted, whatever stood there stays.
 
     Args:
         formats: The task's own, as `check_out` gives them.
@@ -107,25 +108,28 @@ def write_answers(found: Iterable[Answer], path: Path, formats: Formats) -> Iter
     Raises:
         UserError: The file cannot be written, or is of one input and there are several.
     """
-    with _whole_file(path) as file:
-        table: csv.DictWriter[str] | None = None
+    with ExitStack() as opened:
+        write: Callable[[Answer], object] | None = None
         for number, answer in enumerate(found):
             if number and path.suffix in formats:
                 raise UserError(f"'{path}' is of one input, and there are several\nname one input, or a .jsonl file")
-            if answer.error is not None:
-                pass
-            elif path.suffix in formats:
-                file.write(formats[path.suffix](answer.document))
-            elif path.suffix == ".jsonl":
-                file.write(to_json(answer.document, indent=None) + "\n")
-            elif path.suffix == ".txt":
-                file.write(f"{next(iter(answer.values.values()))}\n")
-            else:
-                if table is None:
-                    table = csv.DictWriter(file, list(answer.row))
-                    table.writeheader()
-                table.writerow(answer.row)
+            if answer.error is None:
+                write = write or _writer(opened.enter_context(_whole_file(path)), answer, path.suffix, formats)
+                write(answer)
             yield answer
+
+
+def _writer(file: TextIO, first: Answer, suffix: str, formats: Formats) -> Callable[[Answer], object]:
+    """What writes an answer into a file of this kind."""
+    if suffix in formats:
+        return lambda answer: file.write(formats[suffix](answer.document))
+    if suffix == ".jsonl":
+        return lambda answer: file.write(to_json(answer.document, indent=None) + "\n")
+    if suffix == ".txt":
+        return lambda answer: file.write(f"{next(iter(answer.values.values()))}\n")
+    table = csv.DictWriter(file, list(first.row))
+    table.writeheader()
+    return lambda answer: table.writerow(answer.row)
 
 
 def check_out(path: Path, run: Run | str | Path) -> Formats:

@@ -119,7 +119,8 @@ def predict(
     elif rows:
         print_table(list(rows[0]), [[_short(value) for value in row.values()] for row in rows])
     if out is not None:
-        note(f"written: {out}, {counted(num_predicted, 'prediction')}")
+        predicted = counted(num_predicted, "prediction")
+        note(f"written: {out}, {predicted}" if num_predicted else f"nothing could be predicted: {out} is as it was")
     _fail_if(num_failed, num_predicted + num_failed)
 
 
