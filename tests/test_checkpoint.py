@@ -29,7 +29,13 @@ def saved(root: Path, step: int, seed: int = 0) -> Checkpoint:
     model, optimizer, ema = trained(seed)
     metadata = {"info": {"classes": ["ä", "b"]}, "spec": {}}
     return save_checkpoint(
-        root, step, model=model, optimizer=optimizer, ema=ema, trainer={"step": step, "best": None}, metadata=metadata
+        root,
+        step,
+        model=model,
+        optimizer=optimizer,
+        ema=ema,
+        trainer={"step": step, "updates": step, "best": None},
+        metadata=metadata,
     )
 
 
@@ -44,7 +50,7 @@ def test_what_is_put_back_is_what_was_saved(tmp_path: Path) -> None:
     for one, two in zip(model.parameters(), other.parameters(), strict=True):
         for slot, value in optimizer.state[one].items():
             assert torch.equal(value, other_optimizer.state[two][slot]), slot
-    assert checkpoint.trainer() == {"step": 3, "best": None}
+    assert checkpoint.trainer() == {"step": 3, "updates": 3, "best": None}
     assert checkpoint.metadata()["info"] == {"classes": ["ä", "b"]}
 
 

@@ -168,6 +168,26 @@ def test_a_broken_item_stops_or_is_skipped_and_listed(tiny: str, tmp_path: Path)
     assert any("train/7" in note for note in report.notes)
 
 
+def test_an_average_goes_on_that_had_not_begun(tiny: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All that the first step would learn from is unreadable, and the run stops there."""
+    numbers, asked = importlib.import_module("zoo_tiny.task").Numbers, list[str]()
+    with monkeypatch.context() as patch:
+        given = numbers.__getitem__
+        patch.setattr(numbers, "__getitem__", lambda self, i: (asked.append(self.ids[i]), given(self, i))[1])
+        trained(tmp_path / "looks", train__batch_size=1, train__steps=1)
+    first = next(name for name in asked if name.startswith("train/"))
+    plan: dict[str, Any] = {"train__batch_size": 1, "train__steps": 4, "train__save_every": 1, "train__keep": 9}
+    plan |= {"train__ema_decay": 0.9, "augment__broken_id": first, "data__on_error": "skip"}
+    whole = trained(tmp_path / "whole", **plan)
+    _copy_until(whole, tmp_path / "cut", 1)
+    assert open_run(tmp_path / "cut").checkpoint("newest").trainer()["updates"] == 0
+    resumed = train("tiny", out=tmp_path / "cut", resume=True, show_progress=False)
+    averages = [run.checkpoint("newest").ema_weights for run in (whole, resumed)]
+    assert averages[0] is not None
+    assert averages[1] is not None
+    assert averages[0].read_bytes() == averages[1].read_bytes()
+
+
 def test_resuming_asks_for_the_same_spec(tiny: str, tmp_path: Path) -> None:
     run = trained(tmp_path / "run", train__steps=2)
     again = train("tiny", out=run.folder, resume=True, settings={"train.steps": 2}, show_progress=False)

@@ -103,7 +103,7 @@ def restore(checkpoint: Checkpoint, model: nn.Module, optimizer: Optimizer, ema:
     if ema is not None:
         assert checkpoint.ema_weights is not None, "a run with an average saves it"
         ema.module.load_state_dict(load_file(checkpoint.ema_weights))
-        ema.n_averaged.fill_(checkpoint.step)
+        ema.n_averaged.fill_(checkpoint.trainer()["updates"])
     parameters = dict(model.named_parameters())
     for key, value in load_file(checkpoint.folder / "state" / "optimizer.safetensors").items():
         name, _, slot = key.rpartition("/")

@@ -39,11 +39,13 @@ class State:
     """What a training knows besides tensors; stored with every checkpoint.
 
     Args:
+        updates: Steps that changed the weights: a step whose items all are unreadable does not.
         data: Number and hash of each split's items, which must be the same when the run is resumed.
         skipped: Items that could not be read, and why.
     """
 
     step: int = 0
+    updates: int = 0
     best: dict[str, Any] | None = None
     since_best: int = 0
     data: dict[str, dict[str, Any]] = dataclasses.field(default_factory=dict)
@@ -171,6 +173,7 @@ def fit(run: Run, splits: Splits, stop: StopSignal, found: Found, *, show_progre
                     save()
                     raise _not_finite(run, state.step, loss_sum / count, norm, loaded)
                 optimizer.step()
+                state.updates += 1
                 if ema:
                     ema.update_parameters(model)
                 window.stepped(loss_sum, count, norm)
