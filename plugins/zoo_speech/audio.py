@@ -21,14 +21,6 @@ WHOLE = 0.9
 Samples = Float[np.ndarray, " samples"]
 
 
-class Heard(NamedTuple):
-    """What a file's header says."""
-
-    seconds: float
-    sample_rate_hz: int
-    num_channels: int
-
-
 @contextmanager
 def opened(path: Path) -> Iterator[soundfile.SoundFile]:
     """A sound file, ready to be read.
@@ -50,14 +42,14 @@ def opened(path: Path) -> Iterator[soundfile.SoundFile]:
         raise UserError(f"cannot read the recording '{path}': {_short(error)}") from error
 
 
-def look(path: Path) -> Heard:
-    """What a file holds, without reading its samples.
+def seconds_of(path: Path) -> float:
+    """How long a file's header says it is.
 
     Raises:
         UserError: As in `opened`.
     """
     with opened(path) as file:
-        return Heard(file.frames / file.samplerate, file.samplerate, file.channels)
+        return file.frames / file.samplerate
 
 
 def read_channels(

@@ -23,7 +23,9 @@ from zoo_speech.audio import Recording
 from zoo_speech.writing import normalise
 
 DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
-STRING_SIZES = {"train": 1500, "test": 200}
+STRING_SIZES = {"train": 1500, "validation": 150, "test": 200}
+VALIDATION_NUMBERS = range(5, 10)
+"""Of the spoken digits that strings for validation are of: a string of recordings that training hears chooses badly."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +78,7 @@ def _looked_at(entries: Sequence[Entry]) -> list[float | str]:
 
     def look(entry: Entry) -> float | str:
         try:
-            return sum(audio.look(path).seconds for path in _paths(entry.recording))
+            return sum(audio.seconds_of(path) for path in _paths(entry.recording))
         except UserError as error:
             return str(error)
 
@@ -148,8 +150,16 @@ def _digits() -> dict[str, list[Entry]]:
 
 
 def load_spoken_digit_strings(data: DataSpec) -> Source:
-    """Three to seven spoken digits of one speaker, joined; those of test are of the official test split."""
-    return make_source({split: _strings(entries, split) for split, entries in _digits().items()}, data)
+    """Three to seven spoken digits of one speaker, joined; those of test are of the official test split.
+
+    No recording is in strings of two splits.
+    """
+    digits = _digits()
+    parts: dict[str, list[Entry]] = {"train": [], "validation": [], "test": digits["test"]}
+    for entry in digits["train"]:
+        number = int(Path(entry.id).stem.rpartition("_")[2])
+        parts["validation" if number in VALIDATION_NUMBERS else "train"].append(entry)
+    return make_source({split: _strings(entries, split) for split, entries in parts.items()}, data)
 
 
 def _strings(entries: Sequence[Entry], split: str) -> list[Entry]:

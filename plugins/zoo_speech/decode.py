@@ -6,18 +6,25 @@ Best path: Graves et al. 2006, section 3.2; search among prefixes: Hannun et al.
 import heapq
 import math
 import weakref
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float
 
+from zoo.errors import UserError
+from zoo_speech import language
 from zoo_speech.language import BEGIN, END, UNKNOWN, LanguageModel, NGram
-from zoo_speech.writing import BLANK, Symbols
+from zoo_speech.spec import DecodeSpec, HeadSpec
+from zoo_speech.writing import BLANK, Symbols, by_rule, write
 
 LEAST = 1e-4
 """Symbols of a lower probability begin nothing."""
+TRAIN = "train"
+"""The language model that is learnt from the training transcriptions."""
+LARGEST_STORED = 40_000_000
+"""Characters of it: checkpoints keep it in a header, which safetensors holds to 100 MB."""
 Scores = Float[np.ndarray, "t symbols"]
 """Logarithms of each symbol's probability, token by token."""
 
@@ -169,3 +176,71 @@ def _either(one: float, other: float) -> float:
     if one < other:
         one, other = other, one
     return one if other == -math.inf else one + math.log1p(math.exp(other - one))
+
+
+def learn_language(texts: Sequence[str], decoding: DecodeSpec) -> dict[str, Any]:
+    """What a run stores of the language of its training transcriptions: nothing, where nothing is asked for.
+
+    Raises:
+        UserError: It is too large to be stored.
+    """
+    if decoding.language_model != TRAIN:
+        return {}
+    model = language.learn(texts, decoding.ngram_order).to_arpa()
+    if len(model) > LARGEST_STORED:
+        raise UserError(
+            f"decode.language_model: the n-grams of the training transcriptions take {len(model) / 1e6:.0f} MB, and a "
+            f"checkpoint holds {LARGEST_STORED / 1e6:.0f}\n"
+            "lower decode.ngram_order, or make an ARPA file, such as with KenLM, and name it when you evaluate"
+        )
+    return {"language_model": model, "ngram_order": decoding.ngram_order}
+
+
+def make_search(
+    decoding: DecodeSpec, info: Mapping[str, Any], symbols: Symbols, head: HeadSpec
+) -> Callable[[Scores], Found]:
+    """The search that is asked for.
+
+    Args:
+        info: What the run stores, perhaps a `language_model`, as an ARPA file has it.
+
+    Raises:
+        UserError: Its language model is not there, or speaks of other words than the model can write.
+    """
+    if decoding.beam_width == 1:
+        return best_path
+    return BeamSearch(
+        symbols,
+        decoding.beam_width,
+        _language_model(decoding, info, symbols, head),
+        weight=decoding.language_weight,
+        word_bonus=decoding.word_bonus,
+    )
+
+
+def _language_model(
+    decoding: DecodeSpec, info: Mapping[str, Any], symbols: Symbols, head: HeadSpec
+) -> LanguageModel | None:
+    name = decoding.language_model
+    if name == "none":
+        return None
+    if name != TRAIN:
+        model = language.read_arpa(name)
+        words = sorted(model.words)[:: max(1, len(model.words) // 1000)]
+        written = [by_rule(word, head) == word == write(symbols, symbols.spell(word)) for word in words]
+        if sum(written) < 0.5 * len(words):
+            raise UserError(
+                f"decode.language_model: most words of '{name}' are not written as the run writes, such as "
+                f"'{words[written.index(False)]}'\nnormalise it, such as to small letters, or name another file"
+            )
+        return model
+    if "language_model" not in info:
+        raise UserError(
+            "decode.language_model: the run stores none\n"
+            "train with --set decode.language_model=train, or name an ARPA file"
+        )
+    if decoding.ngram_order != info["ngram_order"]:
+        raise UserError(
+            f"decode.ngram_order: the run stores n-grams of up to {info['ngram_order']} words\nleave it, or train anew"
+        )
+    return language.from_arpa(info["language_model"])

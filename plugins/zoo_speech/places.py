@@ -75,6 +75,8 @@ def _read_lists(lists: Mapping[str, Path], root: Path, data: DataSpec) -> Source
         text = pick_column(sheet, TEXT_COLUMNS, asked=data.text_column, key="data.text_column", taken=file)
         name = path.relative_to(root).as_posix()
         notes.append(f"'{name}': files are of column '{file}', transcriptions of column '{text}'")
+        if any(str(row.values.get("offset") or 0).strip("0. ") for row in sheet.rows):
+            raise UserError(f"'{name}' has a column 'offset', but recordings are read whole\ncut them, a file for each")
         group = find_column(sheet, GROUP_COLUMNS)
         column = find_column(sheet, ("split",)) if len(lists) == 1 else None
         for row in sheet.rows:

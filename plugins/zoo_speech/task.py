@@ -23,21 +23,17 @@ from zoo.data.table import SUFFIXES as TABLES
 from zoo.errors import UserError
 from zoo.metrics import transcripts
 from zoo.specs import DataSpec, RunSpec
-from zoo_speech import audio, language, writing
+from zoo_speech import audio, writing
 from zoo_speech.augment import altered, draw_masks, joined
 from zoo_speech.check import check
 from zoo_speech.data import to_hear
-from zoo_speech.decode import BeamSearch, Found, Scores, best_path
-from zoo_speech.language import LanguageModel
+from zoo_speech.decode import Scores, learn_language, make_search
 from zoo_speech.model import SpeechEmbed, SymbolHead
 from zoo_speech.places import PLACES, load_place, num_listed
-from zoo_speech.spec import DecodeSpec, HeadSpec, decoder_core, rooms
+from zoo_speech.spec import HeadSpec, decoder_core, rooms
 from zoo_speech.timing import Word, align, to_srt, to_vtt
 from zoo_speech.windows import stitch, windowed
-from zoo_speech.writing import BLANK, Symbols, by_rule, least_tokens, stored, write
-
-TRAIN = "train"
-"""The language model that is learnt from the training transcriptions."""
+from zoo_speech.writing import BLANK, by_rule, least_tokens, stored, write
 
 
 class SpeechToText:
@@ -54,15 +50,7 @@ class SpeechToText:
         self.embed, self.head, self.augment, self.decoding = rooms(spec)
         self.label_smoothing = spec.train.label_smoothing
         self.symbols = stored(info)
-        self.search: Callable[[Scores], Found] = best_path
-        if self.decoding.beam_width > 1:
-            self.search = BeamSearch(
-                self.symbols,
-                self.decoding.beam_width,
-                _language_model(self.decoding, info, self.symbols, self.head),
-                weight=self.decoding.language_weight,
-                word_bonus=self.decoding.word_bonus,
-            )
+        self.search = make_search(self.decoding, info, self.symbols, self.head)
 
     # ------------------------------------------------------------ data
 
@@ -76,10 +64,7 @@ class SpeechToText:
                     f"'{spec.data.name}' has no training recordings\nname a folder that has, or evaluate it"
                 )
             texts = [by_rule(each, head) for each in train.targets]
-            info = writing.learn(texts, head)
-            if decoding.language_model == TRAIN:
-                info["language_model"] = language.learn(texts, decoding.ngram_order).to_arpa()
-                info["ngram_order"] = decoding.ngram_order
+            info = {**writing.learn(texts, head), **learn_language(texts, decoding)}
         settings = {"head.num_symbols": len(stored(info).texts)}
         return Splits(train, validation, test, info, settings, notes)
 
@@ -251,39 +236,6 @@ class SpeechToText:
     def details(self, record: Record) -> Mapping[str, Any]:
         words: Sequence[Word] = record.columns.get("words", ())
         return {"words": [{"word": text, "start": start, "end": end} for text, start, end in words]}
-
-
-def _language_model(
-    decoding: DecodeSpec, info: Mapping[str, Any], symbols: Symbols, head: HeadSpec
-) -> LanguageModel | None:
-    """The language model that is asked for.
-
-    Raises:
-        UserError: It is not there, or speaks of other words than the model can write.
-    """
-    name = decoding.language_model
-    if name == "none":
-        return None
-    if name != TRAIN:
-        model = language.read_arpa(name)
-        words = sorted(model.words)[:: max(1, len(model.words) // 1000)]
-        written = [by_rule(word, head) == word == write(symbols, symbols.spell(word)) for word in words]
-        if sum(written) < 0.5 * len(words):
-            raise UserError(
-                f"decode.language_model: most words of '{name}' are not written as the run writes, such as "
-                f"'{words[written.index(False)]}'\nnormalise it, such as to small letters, or name another file"
-            )
-        return model
-    if "language_model" not in info:
-        raise UserError(
-            "decode.language_model: the run stores none\n"
-            "train with --set decode.language_model=train, or name an ARPA file"
-        )
-    if decoding.ngram_order != info["ngram_order"]:
-        raise UserError(
-            f"decode.ngram_order: the run stores n-grams of up to {info['ngram_order']} words\nleave it, or train anew"
-        )
-    return language.from_arpa(info["language_model"])
 
 
 def _words(row: Mapping[str, Any]) -> list[Word]:

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from zoo.errors import UserError
 from zoo.registry import open_registry
-from zoo_speech import language, timing
-from zoo_speech.decode import BeamSearch, Found, Prefix, best_path
+from zoo_speech import decode, language, timing
+from zoo_speech.decode import BeamSearch, Found, Prefix, best_path, learn_language
 from zoo_speech.language import BEGIN, END, UNKNOWN, Weight, from_arpa, learn, read_arpa
 from zoo_speech.spec import DecodeSpec, EmbedSpec, HeadSpec
 from zoo_speech.task import SpeechToText
@@ -54,6 +54,15 @@ def test_a_wide_beam_finds_the_likeliest_symbols(seed: int, num_tokens: int) -> 
     scores = draw_scores(seed, num_tokens)
     exact = likelihoods(scores)
     assert tuple(BeamSearch(LETTERS, 1000)(scores).symbols) == max(exact, key=exact.__getitem__)
+
+
+def test_a_language_model_too_large_to_be_stored_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = DecodeSpec(language_model="train", ngram_order=2)
+    assert learn_language(["ab b"], asked)["ngram_order"] == 2
+    assert learn_language(["ab b"], DecodeSpec()) == {}
+    monkeypatch.setattr(decode, "LARGEST_STORED", 10)
+    with pytest.raises(UserError, match=r"take 0 MB, and a checkpoint holds 0\nlower decode.ngram_order"):
+        learn_language(["ab b"], asked)
 
 
 @settings(max_examples=30, deadline=None)

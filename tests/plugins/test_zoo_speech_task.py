@@ -238,12 +238,23 @@ def test_a_speaker_is_held_out(tmp_path: Path) -> None:
         load_place(DataSpec(name=str(folder), holdout_group="eve"))
 
 
+def test_stretches_of_a_recording_are_refused(tmp_path: Path) -> None:
+    header = "file_name,transcription,offset"
+    assert len(load_place(DataSpec(name=str(write_folder(tmp_path, ["a.wav,yes,0.0"], header)))).splits["train"]) == 1
+    folder = write_folder(tmp_path, ["a.wav,yes,0.0", "a.wav,no,1.5"], header)
+    with pytest.raises(UserError, match=r"has a column 'offset', .*\ncut them, a file for each"):
+        load_place(DataSpec(name=str(folder)))
+
+
 @pytest.mark.skipif(locate("spoken-digits") is None, reason="the dataset is not on this machine")
 def test_spoken_digits() -> None:
     splits = read_source(DataSpec(name="spoken-digits")).splits
     assert {split: len(part) for split, part in splits.items()} == {"train": 2700, "test": 300}
-    strings = read_source(DataSpec(name="spoken-digit-strings")).splits["test"]
-    assert 3 <= len(str(strings[0].target).split()) <= 7
+    strings = read_source(DataSpec(name="spoken-digit-strings")).splits
+    assert {split: len(part) for split, part in strings.items()} == {"train": 1500, "validation": 150, "test": 200}
+    assert all(3 <= len(str(part[0].target).split()) <= 7 for part in strings.values())
+    heard = [{path for i in range(len(part)) for path in part[i].inputs} for part in strings.values()]
+    assert len(set.union(*heard)) == sum(map(len, heard))  # no recording is in strings of two splits
 
 
 @pytest.mark.skipif(locate("asterisk-en") is None, reason="the dataset is not on this machine")
