@@ -96,7 +96,8 @@ class SpeechToText:
         needed, num_tokens = least_tokens(sample["symbols"]), self.embed.num_tokens(len(samples))
         if needed > num_tokens and rng is not None:
             raise UserError(
-                f"the transcription is too long for its recording: it needs {needed} tokens, which has {num_tokens}"
+                f"the transcription is too long for its recording: it needs {needed} tokens, the recording has "
+                f"{num_tokens}; lower embed.hop_ms, or look at both"
             )
         sample["spelt"] = bool(sample["symbols"]) and needed <= num_tokens  # else heard and counted, but without a loss
         if rng is not None:
