@@ -365,7 +365,7 @@ def spoilt(folder: Path, kind: str) -> None:
         ("cut", "7.wav' is cut short: 75% of what its header promises is missing"),
         ("text", "7.wav': Format not recognised"),
         ("missing", "gone.wav: there is no file"),
-        ("long", "the transcription is too long for its recording: it needs 79 tokens, which has 13"),
+        ("long", "the transcription is too long for its recording: it needs 79 tokens, the recording has 13; lower"),
         ("empty", "the transcription is empty"),
     ],
 )
