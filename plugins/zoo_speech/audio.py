@@ -18,7 +18,10 @@ from zoo.errors import UserError
 SUFFIXES = (".wav", ".flac", ".ogg", ".opus", ".mp3", ".aiff", ".aif", ".au", ".caf", ".w64")
 WHOLE = 0.9
 """Share of the promised samples that must be there."""
+BLOCK = 1 << 20
+"""Samples read at once where a recording is only looked at."""
 Samples = Float[np.ndarray, " samples"]
+Channels = Float[np.ndarray, "samples channels"]
 
 
 @contextmanager
@@ -52,10 +55,8 @@ def seconds_of(path: Path) -> float:
         return file.frames / file.samplerate
 
 
-def read_channels(
-    path: Path, start_seconds: float = 0.0, end_seconds: float = math.inf
-) -> tuple[Float[np.ndarray, "samples channels"], int]:
-    """A recording as it is, or what of it lies between two times, from -1 to 1, and its rate.
+def read(path: Path, sample_rate_hz: int, start_seconds: float = 0.0, end_seconds: float = math.inf) -> Samples:
+    """A recording, or what of it lies between two times, in one channel at a rate, from -1 to 1.
 
     Raises:
         UserError: As in `opened`, or its samples end early or are not finite.
@@ -67,23 +68,26 @@ def read_channels(
         file.seek(start)
         samples = file.read(promised, dtype="float32", always_2d=True)
     missing = promised - len(samples)
-    if missing > (1 - WHOLE) * whole:  # some formats know their length by guessing only
-        raise UserError(f"the recording '{path}' is cut short: it holds less than its header promises")
+    _require_whole(path, missing, whole)
+    _require_finite(path, samples)
     if missing and promised < whole:  # of a part: silence
         samples = np.pad(samples, ((0, missing), (0, 0)))
-    if not np.isfinite(samples).all():
-        raise UserError(f"the recording '{path}' has samples that are not finite")
-    return samples, rate
+    return at_rate(samples.mean(1), rate, sample_rate_hz)
 
 
-def read(path: Path, sample_rate_hz: int, start_seconds: float = 0.0, end_seconds: float = math.inf) -> Samples:
-    """A recording, or what of it lies between two times, in one channel at a rate, from -1 to 1.
+def blocks(path: Path) -> Iterator[tuple[Channels, int]]:
+    """A recording as it is, from -1 to 1, block by block, however long it is; and its rate.
 
     Raises:
-        UserError: As in `read_channels`.
+        UserError: As in `read`.
     """
-    samples, rate = read_channels(path, start_seconds, end_seconds)
-    return at_rate(samples.mean(1), rate, sample_rate_hz)
+    with opened(path) as file:
+        missing = file.frames
+        for block in file.blocks(BLOCK, dtype="float32", always_2d=True):
+            _require_finite(path, block)
+            missing -= len(block)
+            yield block, file.samplerate
+        _require_whole(path, missing, file.frames)
 
 
 def at_rate(samples: Samples, rate: int, wanted: int) -> Samples:
@@ -91,6 +95,16 @@ def at_rate(samples: Samples, rate: int, wanted: int) -> Samples:
     if rate == wanted:
         return samples
     return resample_poly(samples, wanted, rate).astype(np.float32)
+
+
+def _require_whole(path: Path, missing: int, whole: int) -> None:
+    if missing > (1 - WHOLE) * whole:  # some formats know their length by guessing only
+        raise UserError(f"the recording '{path}' is cut short: it holds less than its header promises")
+
+
+def _require_finite(path: Path, samples: Channels) -> None:
+    if not np.isfinite(samples).all():
+        raise UserError(f"the recording '{path}' has samples that are not finite")
 
 
 def _short(error: Exception) -> str:

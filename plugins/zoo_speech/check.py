@@ -1,7 +1,7 @@
 """What can be wrong with transcribed recordings: `zoo data check` for a dataset or a folder of one's own."""
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -68,29 +68,38 @@ def _looks(dataset: Dataset, head: HeadSpec) -> list[Look]:
         item = dataset[index]
         text = by_rule(item.target or "", head)
         try:
-            parts = _heard(item.inputs)
+            return _heard(item.id, text, item.inputs)
         except UserError as error:
             return Look(item.id, text, problem=str(error))
-        samples = np.concatenate([channels.ravel() for channels, _ in parts])
-        return Look(
-            item.id,
-            text,
-            seconds=sum(len(channels) / rate for channels, rate in parts),
-            rates=tuple(rate for _, rate in parts),
-            loudness_db=20 * float(np.log10(max(float(np.sqrt(np.mean(samples**2))), 1e-9))),
-            clipped=max(float((np.abs(channels) >= CLIPPED).mean(0).max()) for channels, _ in parts),
-        )
 
     with ThreadPoolExecutor() as pool:  # decoders let go of the interpreter lock
         return list(pool.map(look, range(len(dataset))))
 
 
-def _heard(recording: Recording) -> list[tuple[np.ndarray, int]]:
-    """The samples of each part, (samples, channels), and their rate."""
+def _heard(id: str, text: str, recording: Recording) -> Look:
+    seconds, energy, size, clipped, rates = 0.0, 0.0, 0, 0.0, []
+    for blocks in _parts(recording):
+        beyond, length, rate = 0, 0, 0
+        for block, rate in blocks:
+            beyond = beyond + (np.abs(block) >= CLIPPED).sum(0)
+            length += len(block)
+            size += block.size
+            energy += float(np.vdot(block, block))
+        rates.append(rate)
+        seconds += length / rate
+        clipped = max(clipped, float(np.max(beyond)) / length)
+    loudness_db = 10 * float(np.log10(max(energy / size, 1e-18)))
+    return Look(id, text, seconds, tuple(rates), loudness_db, clipped)
+
+
+def _parts(recording: Recording) -> Iterator[Iterable[tuple[audio.Channels, int]]]:
+    """What is heard one after another, each block by block: recordings may be long."""
     if isinstance(recording, Sound):
-        return [(recording.samples[:, None], recording.sample_rate_hz)]
+        yield [(recording.samples[:, None], recording.sample_rate_hz)]
+        return
     assert not isinstance(recording, audio.Excerpt), "recordings are looked at whole"
-    return [audio.read_channels(path) for path in (recording if isinstance(recording, tuple) else (recording,))]
+    for path in recording if isinstance(recording, tuple) else (recording,):
+        yield audio.blocks(path)
 
 
 def _transcriptions(looks: Sequence[Look], embed: EmbedSpec, head: HeadSpec) -> Iterator[Finding]:

@@ -85,7 +85,7 @@ def test_the_language_model_has_its_say(seed: int, num_tokens: int) -> None:
     assert total(tuple(search(scores).symbols)) == pytest.approx(max(total(numbers) for numbers in exact))
 
 
-def test_a_beam_of_one_prefix_is_no_better_than_a_wide_one() -> None:
+def test_a_narrow_beam_is_no_better_than_a_wide_one() -> None:
     narrow = wide = 0.0
     for seed in range(20):
         scores = draw_scores(seed, 5)

@@ -1,6 +1,7 @@
 """Speech to text, from recordings to what they say: by the code that trains pictures and texts."""
 
 import math
+import shutil
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
@@ -62,10 +63,14 @@ def test_normalisation_drops_case_and_punctuation_only() -> None:
     assert normalise("'", lowercase=True, punctuation=False) == normalise("", lowercase=True, punctuation=False) == ""
 
 
-@given(st.text(alphabet=st.one_of(st.sampled_from("a'’ é\u0301"), st.characters(codec="utf-8")), max_size=12))
-def test_what_is_normalised_stays_so(text: str) -> None:
-    once = normalise(text, lowercase=False, punctuation=False)
-    assert normalise(once, lowercase=False, punctuation=False) == once
+@given(
+    st.text(alphabet=st.one_of(st.sampled_from("a'’ é\u0301İ"), st.characters(codec="utf-8")), max_size=12),
+    st.booleans(),
+    st.booleans(),
+)
+def test_what_is_normalised_stays_so(text: str, lowercase: bool, punctuation: bool) -> None:
+    once = normalise(text, lowercase=lowercase, punctuation=punctuation)
+    assert normalise(once, lowercase=lowercase, punctuation=punctuation) == once
 
 
 def test_an_alphabet_spells_and_writes() -> None:
@@ -377,17 +382,22 @@ def say(words: Sequence[str], seed: int) -> np.ndarray:
     return np.concatenate([pause, *(part for tone in tones for part in (tone, pause))]) + rng.normal(0, 1e-3)
 
 
-@pytest.fixture(scope="module")
-def tones(tmp_path_factory: pytest.TempPathFactory) -> Run:
-    """A run on words that are tones: what is asked is that all rooms work together."""
-    place = tmp_path_factory.mktemp("tones")
+def write_tones(place: Path, count: int) -> None:
+    """A folder of words that are tones."""
     rng = np.random.default_rng(0)
     rows = []
-    for i in range(90):
+    for i in range(count):
         words = [list(TONES)[k] for k in rng.integers(3, size=1 + i % 3)]
         soundfile.write(place / f"{i}.wav", say(words, i), 8000)
         rows.append(f"{i}.wav,{' '.join(words).title()}.")
     (place / "metadata.csv").write_text("\n".join(["file_name,transcription", *rows]))
+
+
+@pytest.fixture(scope="module")
+def tones(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """A run on words that are tones: what is asked is that all rooms work together."""
+    place = tmp_path_factory.mktemp("tones")
+    write_tones(place, 90)
     settings = {"embed.sample_rate_hz": 8000, "train.lr": 3e-3, "train.batch_size": 16, "train.batch_length": 10}
     return train(
         "stt-micro",
@@ -398,6 +408,30 @@ def tones(tmp_path_factory: pytest.TempPathFactory) -> Run:
         out=place / "run",
         show_progress=False,
     )
+
+
+EVERYTHING = {
+    **{"embed.sample_rate_hz": 8000, "embed.subsampling": "conv", "core.depth": 1, "core.dropout": 0.1},
+    **{"core.conv_kernel": 5, "head.symbols": "bpe", "head.max_symbols": 12, "head.decoder_depth": 1},
+    **{"augment.speeds": (0.9, 1.1), "augment.joined": 0.5, "augment.noise_db": 30, "augment.consistency": 0.2},
+    **{"augment.num_time_masks": 2, "augment.num_band_masks": 1, "decode.language_model": "train"},
+    **{"train.steps": 4, "train.save_every": 2, "train.eval_every": 4, "train.keep": 2, "train.batch_size": 8},
+    **{"train.ema_decay": 0.9, "train.workers": 0, "train.device": "cpu"},
+}
+
+
+def test_all_that_a_recipe_can_ask_for_is_resumed_bit_for_bit(tmp_path: Path) -> None:
+    (tmp_path / "tones").mkdir()
+    write_tones(tmp_path / "tones", 40)
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    train("stt-micro", data=str(tmp_path / "tones"), settings=EVERYTHING, out=whole, show_progress=False)
+    shutil.copytree(whole, cut)
+    shutil.rmtree(cut / "checkpoints" / "step-00000004")
+    (cut / "status.json").unlink()
+    train("stt-micro", data=str(tmp_path / "tones"), settings=EVERYTHING, out=cut, resume=True, show_progress=False)
+    for name in ("model.safetensors", "state/ema.safetensors", "state/optimizer.safetensors"):
+        one, other = (folder / "checkpoints" / "step-00000004" / name for folder in (whole, cut))
+        assert one.read_bytes() == other.read_bytes()
 
 
 def test_a_run_learns(tones: Run) -> None:
@@ -492,7 +526,7 @@ def test_subtitles_are_of_one_recording(
     assert ".csv or .jsonl or .txt or .srt or .vtt" in capsys.readouterr().err
 
 
-def test_a_run_without_a_language_model_says_so(tones: Run) -> None:
+def test_a_run_without_a_language_model_says_so() -> None:
     task = SpeechToText(spec_of(), {"alphabet": ["a"]})
     assert task.search is best_path
     with pytest.raises(UserError, match="the run stores none"):

@@ -126,7 +126,8 @@ def read_text(path: Path) -> str:
 
 
 def _recode(path: Path, encoding: str) -> str:
-    return f"save it as UTF-8, such as by: iconv -f {encoding} -t utf-8 '{path.name}' > utf8-{path.name}"
+    beside = path.with_stem(f"{path.stem}-utf8")
+    return f"save it as UTF-8, such as by: iconv -f {encoding} -t utf-8 '{path}' > '{beside}'"
 
 
 # ---------------------------------------------------------------- kinds of tables

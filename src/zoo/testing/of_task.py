@@ -17,10 +17,10 @@ from torch import Tensor
 
 from zoo import plugins
 from zoo.contract import Elaborate, Record, Splitting
-from zoo.core import Output
+from zoo.core import Model, Output
 from zoo.data.seeding import item_rng
 from zoo.specs import RunSpec
-from zoo.testing.subject import NUM_ITEMS, SETTINGS, subject_of
+from zoo.testing.subject import NUM_ITEMS, SETTINGS, Subject, subject_of
 from zoo.training import train
 
 TOLERANCE = 1e-5
@@ -118,11 +118,23 @@ def records(task: str) -> None:
     if isinstance(subject.task, Elaborate):
         json.dumps([dict(subject.task.details(record)) for record in blind])
     if isinstance(subject.task, Splitting):
-        parts = subject.task.parts(subject.splits.train)
-        assert len(parts.dataset) == len(parts.whole), "`parts` does not say of each part whose it is"
-        assert list(dict.fromkeys(parts.whole)) == list(range(len(subject.splits.train))), (
-            "the parts of an item do not follow each other, or an item has none"
-        )
+        _of_parts(subject, subject.task, model, records)
+
+
+def _of_parts(subject: Subject, task: Splitting, model: Model, records: Sequence[Record]) -> None:
+    """Items in parts give what they give whole, where one part is the whole."""
+    parts = task.parts(subject.splits.train)
+    assert len(parts.dataset) == len(parts.whole), "`parts` does not say of each part whose it is"
+    assert list(dict.fromkeys(parts.whole)) == list(range(len(subject.splits.train))), (
+        "the parts of an item do not follow each other, or an item has none"
+    )
+    for index, record in zip(subject.indices, records, strict=True):
+        own = [place for place, whole in enumerate(parts.whole) if whole == index]
+        batch = subject.batch(own, dataset=parts.dataset)
+        joined = task.join(record.id, subject.task.decode(model(batch.inputs), batch))
+        assert joined.id == record.id, f"`join` gives item '{record.id}' the id '{joined.id}'"
+        if len(own) == 1:
+            assert joined.prediction == record.prediction, f"item '{record.id}' in one part is predicted otherwise"
 
 
 def transform(task: str) -> None:

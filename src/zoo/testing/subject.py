@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from zoo import plugins, registry
-from zoo.contract import Batch, Splits, Task
+from zoo.contract import Batch, Dataset, Splits, Task
 from zoo.core import Model
 from zoo.cost import core_parameters
 from zoo.specs import RunSpec
@@ -69,8 +69,9 @@ class Subject:
                     parameter.add_(torch.randn_like(parameter), alpha=0.02)
         return model
 
-    def batch(self, indices: Sequence[int], *, targets: bool = True) -> Batch:
-        items = [self.splits.train[index] for index in indices]
+    def batch(self, indices: Sequence[int], *, dataset: Dataset | None = None, targets: bool = True) -> Batch:
+        """Of a dataset, that for training unless another is given."""
+        items = [(dataset or self.splits.train)[index] for index in indices]
         items = items if targets else [replace(item, target=None) for item in items]
         return self.task.collate([self.task.transform(item, None) for item in items], [item.id for item in items])
 
