@@ -77,19 +77,20 @@ def _looks(dataset: Dataset, head: HeadSpec) -> list[Look]:
 
 
 def _heard(id: str, text: str, recording: Recording) -> Look:
-    seconds, energy, size, clipped, rates = 0.0, 0.0, 0, 0.0, []
+    seconds, energy, size, clipped = 0.0, 0.0, 0, 0.0
+    rates: set[int] = set()
     for blocks in _parts(recording):
-        beyond, length, rate = 0, 0, 0
+        beyond, length = 0, 0
         for block, rate in blocks:
             beyond = beyond + (np.abs(block) >= CLIPPED).sum(0)
             length += len(block)
             size += block.size
             energy += float(np.vdot(block, block))
-        rates.append(rate)
-        seconds += length / rate
+            seconds += len(block) / rate
+            rates.add(rate)
         clipped = max(clipped, float(np.max(beyond)) / length)
     loudness_db = 10 * float(np.log10(max(energy / size, 1e-18)))
-    return Look(id, text, seconds, tuple(rates), loudness_db, clipped)
+    return Look(id, text, seconds, tuple(sorted(rates)), loudness_db, clipped)
 
 
 def _parts(recording: Recording) -> Iterator[Iterable[tuple[audio.Channels, int]]]:

@@ -411,12 +411,29 @@ def tones(tmp_path_factory: pytest.TempPathFactory) -> Run:
 
 
 EVERYTHING = {
-    **{"embed.sample_rate_hz": 8000, "embed.subsampling": "conv", "core.depth": 1, "core.dropout": 0.1},
-    **{"core.conv_kernel": 5, "head.symbols": "bpe", "head.max_symbols": 12, "head.decoder_depth": 1},
-    **{"augment.speeds": (0.9, 1.1), "augment.joined": 0.5, "augment.noise_db": 30, "augment.consistency": 0.2},
-    **{"augment.num_time_masks": 2, "augment.num_band_masks": 1, "decode.language_model": "train"},
-    **{"train.steps": 4, "train.save_every": 2, "train.eval_every": 4, "train.keep": 2, "train.batch_size": 8},
-    **{"train.ema_decay": 0.9, "train.workers": 0, "train.device": "cpu"},
+    "embed.sample_rate_hz": 8000,
+    "embed.subsampling": "conv",
+    "core.depth": 1,
+    "core.dropout": 0.1,
+    "core.conv_kernel": 5,
+    "head.symbols": "bpe",
+    "head.max_symbols": 12,
+    "head.decoder_depth": 1,
+    "augment.speeds": (0.9, 1.1),
+    "augment.joined": 0.5,
+    "augment.noise_db": 30,
+    "augment.consistency": 0.2,
+    "augment.num_time_masks": 2,
+    "augment.num_band_masks": 1,
+    "decode.language_model": "train",
+    "train.steps": 4,
+    "train.save_every": 2,
+    "train.eval_every": 4,
+    "train.keep": 2,
+    "train.batch_size": 8,
+    "train.ema_decay": 0.9,
+    "train.workers": 0,
+    "train.device": "cpu",
 }
 
 
