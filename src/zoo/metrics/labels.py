@@ -1,9 +1,13 @@
 """Of several labels each, or none: precision, recall and F1 of label sets, average precision."""
 
-from collections.abc import Sequence
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
+from scipy.sparse import csr_array
 
 from zoo.contract import Measures, Record, Statistic, Table
 from zoo.metrics.classes import ClassCounts
@@ -23,8 +27,9 @@ def multi_label(records: Sequence[Record], classes: Sequence[str]) -> Measures:
     predicted, target = (
         _indicators([getattr(record, name) for record in records], len(classes)) for name in ("prediction", "target")
     )
+    count = _counter(target, predicted)
     statistics: dict[str, Statistic] = {
-        f"{measure}_{kind}": _label_statistic(target, predicted, measure, kind)
+        f"{measure}_{kind}": _label_statistic(count, measure, kind)
         for measure in ("f1", "precision", "recall")
         for kind in ("micro", "macro", "weighted")
     }
@@ -34,7 +39,7 @@ def multi_label(records: Sequence[Record], classes: Sequence[str]) -> Measures:
     scores = [record.scores for record in records if record.scores is not None]
     if len(scores) == len(records):
         statistics["average_precision_macro"] = _average_precision(target, np.stack(scores))
-    return Measures("f1_micro", statistics, tables={"per label": _per_label(target, predicted, classes)})
+    return Measures("f1_micro", statistics, tables={"per label": _per_label(count(np.ones(len(target))), classes)})
 
 
 def label_records(
@@ -62,13 +67,15 @@ def _indicators(labels: Sequence[Sequence[int]], num_classes: int) -> Bool[np.nd
     return given
 
 
-def _label_counts(target: np.ndarray, predicted: np.ndarray, weights: np.ndarray) -> ClassCounts:
-    return ClassCounts(weights @ (target & predicted), weights @ target, weights @ predicted)
+def _counter(target: np.ndarray, predicted: np.ndarray) -> Callable[[np.ndarray], ClassCounts]:
+    """Counts by weights of the items; of many labels an item has few, so that the zeros are left out."""
+    hits, support, given = (csr_array(each, dtype=float) for each in (target & predicted, target, predicted))
+    return lambda weights: ClassCounts(weights @ hits, weights @ support, weights @ given)
 
 
-def _label_statistic(target: np.ndarray, predicted: np.ndarray, measure: str, kind: str) -> Statistic:
+def _label_statistic(count: Callable[[np.ndarray], ClassCounts], measure: str, kind: str) -> Statistic:
     def statistic(weights: np.ndarray) -> float:
-        counts = _label_counts(target, predicted, weights)
+        counts = count(weights)
         if kind == "micro":
             counts = ClassCounts(*(each.sum(keepdims=True) for each in counts))
         by = counts.support if kind == "weighted" and counts.support.any() else np.ones(len(counts.support))
@@ -77,27 +84,44 @@ def _label_statistic(target: np.ndarray, predicted: np.ndarray, measure: str, ki
     return statistic
 
 
-def _average_precision(target: np.ndarray, scores: np.ndarray) -> Statistic:
-    """Mean over classes of Σ (R_i - R_(i-1)) · P_i, from the highest score down; equal scores are one step."""
-    orders = np.argsort(-scores, axis=0, kind="stable")
+class Ranking(NamedTuple):
+    """A class's items from the highest score down; of the steps of equal scores those that hold a target."""
 
-    def of_class(index: int, weights: np.ndarray) -> float:
-        order = orders[:, index]
-        score, weight = scores[order, index], weights[order]
-        hits = np.cumsum(weight * target[order, index])
-        last = np.append(np.flatnonzero(np.diff(score)), len(score) - 1)
-        hits, taken = hits[last], np.cumsum(weight)[last]
-        return float(np.sum(np.diff(hits, prepend=0.0) * ratio(hits, taken)) / hits[-1]) if hits[-1] else np.nan
+    order: Int[np.ndarray, " n"]
+    targets: Int[np.ndarray, " targets"]
+    last_target: Int[np.ndarray, " steps"]
+    last: Int[np.ndarray, " steps"]
+
+    @classmethod
+    def of(cls, target: Bool[np.ndarray, " n"], score: Float[np.ndarray, " n"]) -> Ranking:
+        order = np.argsort(-score, kind="stable")
+        places = np.flatnonzero(target[order])
+        ends = np.append(np.flatnonzero(np.diff(score[order])), len(score) - 1)
+        steps = np.searchsorted(ends, places)
+        last_target = np.flatnonzero(np.diff(steps, append=len(ends)))
+        return cls(order, order[places], last_target, ends[steps[last_target]])
+
+    def average_precision(self, weights: np.ndarray) -> float:
+        """Σ (R_i - R_(i-1)) · P_i; nan without a target."""
+        hits = np.cumsum(weights[self.targets])[self.last_target]
+        if not len(hits) or not hits[-1]:
+            return np.nan
+        taken = np.cumsum(weights[self.order])[self.last]
+        return float(np.diff(hits, prepend=0.0) @ ratio(hits, taken) / hits[-1])
+
+
+def _average_precision(target: np.ndarray, scores: np.ndarray) -> Statistic:
+    """The mean over the classes that have a target."""
+    rankings = [Ranking.of(*each) for each in zip(target.T, scores.T, strict=True)]
 
     def statistic(weights: np.ndarray) -> float:
-        values = np.array([of_class(index, weights) for index in range(target.shape[1])])
+        values = np.array([each.average_precision(weights) for each in rankings])
         return float(np.mean(values[~np.isnan(values)])) if not np.isnan(values).all() else np.nan
 
     return statistic
 
 
-def _per_label(target: np.ndarray, predicted: np.ndarray, classes: Sequence[str]) -> Table:
-    counts = _label_counts(target, predicted, np.ones(len(target)))
+def _per_label(counts: ClassCounts, classes: Sequence[str]) -> Table:
     numbers = zip(classes, counts.precision, counts.recall, counts.f1, counts.support, strict=True)
     return Table(
         ("label", "precision", "recall", "f1", "support"),
