@@ -160,7 +160,7 @@ def test_a_loss_that_is_not_finite_stops_before_the_step(tiny: str, tmp_path: Pa
 
 
 def test_a_broken_item_stops_or_is_skipped_and_listed(tiny: str, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"cannot read item: 'train/7' is broken\n.*data.on_error=skip"):
+    with pytest.raises(UserError, match=r"'train/7' is broken\n.*data.on_error=skip"):
         trained(tmp_path / "stop", augment__broken_id="train/7")
     run = trained(tmp_path / "skip", augment__broken_id="train/7", data__on_error="skip")
     report = run.report()

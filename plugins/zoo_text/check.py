@@ -17,6 +17,8 @@ from zoo_text.spec import EmbedSpec
 
 RARE = 0.1
 """A label that is a typing error of another is at most this share as frequent."""
+SEPARATORS = "|;,"
+"""What may stand between labels in a cell."""
 REPLACEMENT = "\ufffd"
 MOJIBAKE = re.compile("Ã[\u0080-\u00bf]|â€|Â[\u00a0-\u00bf]")
 """UTF-8 that was once read as Latin-1 or Windows-1252."""
@@ -84,6 +86,11 @@ def _labels(source: Source) -> Iterator[Finding]:
             elif count <= RARE * more and _mistyped(rare, other):
                 message = f"'{rare}' ({count}) may be a typing error of '{other}' ({more})"
                 yield Finding("label typo", message, severity="warning")
+    for separator in SEPARATORS:
+        joined = [label for label in sorted(counts) if (set(label.split(separator)) - {label}) & counts.keys()]
+        if joined:
+            message = f"'{joined[0]}' may be several labels; if so: --set \"data.label_separator={separator}\""
+            yield Finding("several labels", message, severity="warning")
 
 
 def label_counts(source: Source) -> Mapping[str, int]:

@@ -263,7 +263,7 @@ def test_what_check_finds(tmp_path: Path) -> None:
     lines += [f"good film number {i},positive,train\nbad film number {i},negative,train" for i in range(30)]
     lines += ["a fine one,postive,train", "a fine two,Positive,train", " ,negative,train", "lost \ufffd,negative,train"]
     lines += ["cafÃ© noir,negative,train", "good film number 3,positive,test", "Bad film - number 4!,negative,test"]
-    lines += [f"{'long ' * 200},negative,train", "good film number 5,negative,train"]
+    lines += [f"{'long ' * 200},negative,train", "good film number 5,negative,train", "so so,positive|negative,train"]
     (tmp_path / "reviews.csv").write_text("\n".join(lines))
     found = TextClassification.check(
         spec_of().model_copy(update={"data": spec_of().data.model_copy(update={"name": str(tmp_path / "reviews.csv")})})
@@ -275,6 +275,8 @@ def test_what_check_finds(tmp_path: Path) -> None:
     }  # fmt: skip
     typo = next(finding for finding in found if finding.kind == "label typo")
     assert typo.message == "'postive' (1) may be a typing error of 'positive' (31)"
+    several = next(finding for finding in found if finding.kind == "several labels")
+    assert several.message.endswith("""if so: --set "data.label_separator=|\"""")
     named = {finding.kind: list(finding.items) for finding in found}
     assert named["unusable"] == ["reviews.csv:64"]
     assert named["over-long"] == ["reviews.csv:69"]

@@ -87,9 +87,9 @@ def _load(
     for loaded in loader:
         if loaded.skipped and on_error == "stop":
             item_id, reason = loaded.skipped[0]
-            where = "" if item_id in reason else f" '{item_id}'"
+            what = reason if item_id in reason else f"cannot read item '{item_id}': {reason}"
             raise UserError(
-                f"cannot read item{where}: {reason}\n"
+                f"{what}\n"
                 "mend or remove it ('zoo data check' names all such items), or pass --set data.on_error=skip to go on "
                 "without them"
             )
