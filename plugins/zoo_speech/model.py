@@ -19,21 +19,17 @@ from zoo.core.pack import to_packed
 
 FLOOR = 1e-6
 """Added to the power before the logarithm: what is quieter is silence."""
-MEAN, DEVIATION = -4.5, 4.0
-"""Of log-mel frames of speech at full loudness, about."""
 
 
 class SpeechEmbed(nn.Module):
     """Recordings as tokens.
 
-    Frames stand `hop` samples apart from the first sample on; sound beyond the ends is silence. A recording gives the
-    same tokens alone and in a batch.
+    Frames stand `hop` samples apart from the first sample on; sound beyond the ends is silence. Each band's mean over
+    the recording is taken off, and all is divided by the deviation that is left. So loudness, and a microphone's
+    colour, count little, and a recording gives the same tokens alone and in a batch.
 
     Args:
         dim: Width of a token.
-        normalization: `recording`: each band's mean over the recording is taken off, and all is divided by the
-            deviation that is left, so that loudness, and a microphone's colour, count little. `fixed`: by the constants
-            of speech, so that a single vowel keeps its colour.
         num_stacked: Frames side by side in a token; 0 where two convolutions of `conv_width` channels halve time twice.
         position: `sinusoidal` or `none`.
     """
@@ -46,7 +42,6 @@ class SpeechEmbed(nn.Module):
         num_mels: int,
         window: int,
         hop: int,
-        normalization: str = "recording",
         num_stacked: int = 4,
         conv_width: int = 32,
         position: str = "sinusoidal",
@@ -54,7 +49,6 @@ class SpeechEmbed(nn.Module):
     ) -> None:
         super().__init__()
         self.dim, self.window, self.hop, self.num_stacked = dim, window, hop, num_stacked
-        self.normalization = normalization
         num_bins = 1 << (window - 1).bit_length()
         self.mels = MelSpectrogram(
             sample_rate_hz, n_fft=num_bins, win_length=window, hop_length=hop, n_mels=num_mels, center=False
@@ -118,8 +112,6 @@ class SpeechEmbed(nn.Module):
             length = -(-num_samples // self.hop)
             valid = torch.arange(count, device=frames.device) < length[:, None]
             real = valid[:, :, None]
-            if self.normalization == "fixed":
-                return (frames - MEAN) * real / DEVIATION, valid
             mean = (frames * real).sum(1, keepdim=True) / length[:, None, None]
             frames = (frames - mean) * real
             variance = frames.square().sum((1, 2), keepdim=True) / (length[:, None, None] * frames.shape[2])

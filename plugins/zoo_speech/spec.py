@@ -24,10 +24,6 @@ class EmbedSpec(Spec):
     num_mels: int = Field(80, ge=1, le=512, description="bands of the log-mel spectrogram")
     window_ms: float = Field(25.0, gt=0, le=1000, description="of sound behind each frame")
     hop_ms: float = Field(10.0, gt=0, le=1000, description="between frames")
-    normalization: Literal["recording", "fixed"] = Field(
-        "recording",
-        description="bands without their mean over a recording, or as they are, which tells short words of one voice",
-    )
     subsampling: Literal["stack", "conv"] = Field(
         "stack", description="frames side by side in a token, or two convolutions that each halve time"
     )

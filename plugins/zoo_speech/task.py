@@ -155,7 +155,6 @@ class SpeechToText:
             num_mels=embed.num_mels,
             window=embed.window,
             hop=embed.hop,
-            normalization=embed.normalization,
             num_stacked=embed.num_stacked if embed.subsampling == "stack" else 0,
             conv_width=embed.conv_width,
             position=embed.position,

@@ -130,12 +130,10 @@ def test_consistency_wants_masks() -> None:
         spec_of(augment__consistency=0.5)
 
 
-@pytest.mark.parametrize("normalization", ["recording", "fixed"])
 @pytest.mark.parametrize("num_stacked", [4, 0])
-def test_a_recording_gives_the_same_tokens_alone_and_in_a_batch(num_stacked: int, normalization: str) -> None:
+def test_a_recording_gives_the_same_tokens_alone_and_in_a_batch(num_stacked: int) -> None:
     torch.manual_seed(0)
-    rooms = {"num_mels": 20, "window": 200, "hop": 80, "num_stacked": num_stacked, "normalization": normalization}
-    embed = SpeechEmbed(16, sample_rate_hz=8000, **rooms).eval()
+    embed = SpeechEmbed(16, sample_rate_hz=8000, num_mels=20, window=200, hop=80, num_stacked=num_stacked).eval()
     lengths = [4000, 1234, 8001]
     padded = torch.zeros(3, 8001)
     for row, length in zip(padded, lengths, strict=True):
@@ -152,19 +150,6 @@ def test_loudness_does_not_count() -> None:
     samples = 0.1 * torch.randn(1, 8000)
     quiet, loud = (embed.frames(gain * samples, torch.tensor([8000]))[0] for gain in (1.0, 5.0))
     torch.testing.assert_close(quiet, loud, atol=2e-3, rtol=0)
-
-
-def test_a_tone_keeps_its_pitch_where_nothing_of_the_recording_is_taken_off() -> None:
-    samples = torch.sin(2 * math.pi * 1000 * torch.arange(8000) / 8000)[None]
-    kept, lost = (
-        SpeechEmbed(16, sample_rate_hz=8000, num_mels=20, window=200, hop=80, normalization=each).frames(
-            samples, torch.tensor([8000])
-        )[0][0, 10:-10]
-        for each in ("fixed", "recording")
-    )
-    loudest = 9  # of 20 bands up to 4 kHz, the one about 1 kHz
-    assert (kept.argmax(1) == loudest).all()
-    assert (lost.argmax(1) == loudest).float().mean() < 0.5
 
 
 def test_masks_cover_their_share() -> None:
