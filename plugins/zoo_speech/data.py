@@ -26,6 +26,7 @@ DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight"
 STRING_SIZES = {"train": 1500, "validation": 150, "test": 200}
 VALIDATION_NUMBERS = range(5, 10)
 """Of the spoken digits that strings for validation are of: a string of recordings that training hears chooses badly."""
+_IN_BRACKETS = re.compile(r"\[[^]]*\]|\([^)]*\)|<[^>]*>")
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,7 +181,7 @@ def _strings(entries: Sequence[Entry], split: str) -> list[Entry]:
 
 
 def load_asterisk(data: DataSpec) -> Source:
-    """568 telephone prompts by one woman; what is in square brackets is no speech and left out.
+    """568 telephone prompts by one woman; what is in brackets of any kind tells of the recording and is not said in it.
 
     Of the distinct sentences, a seventh is test, by a hash of the sentence: no transcription is on both sides.
     """
@@ -189,11 +190,12 @@ def load_asterisk(data: DataSpec) -> Source:
     parts: dict[str, list[Entry]] = {"train": [], "test": []}
     left_out = 0
     for row in sheet.rows:
-        name, text = str(row.values["file_name"]), str(row.values["transcription"])
-        if text.strip().startswith("["):
+        name = str(row.values["file_name"])
+        text = _IN_BRACKETS.sub(" ", str(row.values["transcription"]))
+        words = normalise(text, lowercase=True, punctuation=False)
+        if not words:
             left_out += 1
             continue
-        words = normalise(text, lowercase=True, punctuation=False)
         part = "test" if seed_of("asterisk", words) % 7 == 0 else "train"
         parts[part].append(Entry(name, folder / name, text))
     notes = [f"left out: {counted(left_out, 'recording')} of tones or silence"]

@@ -21,6 +21,7 @@ from zoo.core import Layout
 from zoo.data.places import locate
 from zoo.errors import UserError
 from zoo.metrics.transcripts import edits
+from zoo.plugins import session
 from zoo.registry import open_registry
 from zoo.run import Run
 from zoo.specs import DataSpec, RunSpec
@@ -271,6 +272,30 @@ def test_asterisk_sentences_are_on_one_side() -> None:
     }
     assert not texts["train"] & texts["test"]
     assert 0.1 < len(texts["test"]) / (len(texts["train"]) + len(texts["test"])) < 0.19
+
+
+def test_what_is_in_brackets_is_not_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ZOO_MIRROR", str(tmp_path))
+    said = [
+        "At [@]",
+        "[a tone]",
+        "(1 second of silence)",
+        "IAX (note: two)",
+        "<beep>",
+        *(f"press {i}" for i in range(9)),
+    ]
+    (tmp_path / "asterisk-en").mkdir()
+    for i in range(len(said)):
+        soundfile.write(tmp_path / "asterisk-en" / f"{i}.wav", np.ones(800), 8000)
+    rows = [f'{i}.wav,"{text}"' for i, text in enumerate(said)]
+    (tmp_path / "asterisk-en" / "metadata.csv").write_text("\n".join(["file_name,transcription", *rows]))
+    source = read_source(DataSpec(name="asterisk-en"))
+    parts = source.splits.values()
+    texts = {
+        normalise(str(part[i].target), lowercase=True, punctuation=False) for part in parts for i in range(len(part))
+    }
+    assert texts == {"at", "iax", *(f"press {i}" for i in range(9))}
+    assert "left out: 3 recordings of tones or silence" in source.notes
 
 
 # ---------------------------------------------------------------- checking
@@ -671,9 +696,16 @@ def test_a_language_model_must_write_as_the_run_does(tones: Run, tmp_path: Path)
 
 
 def test_a_recipe_s_reading_of_its_data_says_nothing_of_other_data(tmp_path: Path) -> None:
-    known = open_registry()
-    assert known.resolve("stt-conformer-micro").spec.data.on_error == "skip"
-    other = known.resolve("stt-conformer-micro", recipe="asterisk-en", data=str(tmp_path)).spec
+    core = {"dim": 8, "depth": 1, "num_heads": 2}
+    zoo.register(
+        models={"stt-mine": {"task": "speech-to-text", "core": core, "recipe": "morse"}},
+        recipes={"stt-mine/morse": {"data": {"name": "morse", "on_error": "skip"}}},
+    )
+    try:
+        assert open_registry().resolve("stt-mine").spec.data.on_error == "skip"
+        other = open_registry().resolve("stt-mine", recipe="morse", data=str(tmp_path)).spec
+    finally:
+        session.forget()
     assert other.data.name == str(tmp_path)
     assert other.data.on_error == "stop"
 
