@@ -12,7 +12,7 @@ from zoo.contract import Finding, Source
 from zoo.data import check as generic
 from zoo.errors import UserError, counted
 from zoo_text import tokenizer as tokenizers
-from zoo_text.data import Texts
+from zoo_text.data import Texts, labels_of
 from zoo_text.spec import EmbedSpec
 
 RARE = 0.1
@@ -87,7 +87,7 @@ def _labels(source: Source) -> Iterator[Finding]:
                 message = f"'{rare}' ({count}) may be a typing error of '{other}' ({more})"
                 yield Finding("label typo", message, severity="warning")
     for separator in SEPARATORS:
-        joined = [label for label in sorted(counts) if (set(label.split(separator)) - {label}) & counts.keys()]
+        joined = [label for label in sorted(counts) if set(labels_of(label, separator)) & (counts.keys() - {label})]
         if joined:
             message = f"'{joined[0]}' may be several labels; if so: --set \"data.label_separator={separator}\""
             yield Finding("several labels", message, severity="warning")

@@ -87,7 +87,8 @@ def _load(
     for loaded in loader:
         if loaded.skipped and on_error == "stop":
             item_id, reason = loaded.skipped[0]
-            what = reason if item_id in reason else f"cannot read item '{item_id}': {reason}"
+            named = f"{item_id}'" in reason  # a file is, by its path in quotes
+            what = reason if named else f"cannot read item '{item_id}': {reason}"
             raise UserError(
                 f"{what}\n"
                 "mend or remove it ('zoo data check' names all such items), or pass --set data.on_error=skip to go on "

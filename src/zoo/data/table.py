@@ -7,6 +7,7 @@ values are read without quoting, as IANA has them. JSON Lines: an object a line.
 import csv
 import io
 import json
+import shlex
 import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -127,7 +128,8 @@ def read_text(path: Path) -> str:
 
 def _recode(path: Path, encoding: str) -> str:
     beside = path.with_stem(f"{path.stem}-utf8")
-    return f"save it as UTF-8, such as by: iconv -f {encoding} -t utf-8 '{path}' > '{beside}'"
+    command = f"iconv -f {encoding} -t utf-8 {shlex.quote(str(path))} > {shlex.quote(str(beside))}"
+    return f"save it as UTF-8, such as by: {command}"
 
 
 # ---------------------------------------------------------------- kinds of tables

@@ -21,8 +21,9 @@ from unittest import SkipTest
 from zoo import plugins
 from zoo.errors import UserError
 from zoo.testing import of_plugin, of_task
+from zoo.testing.of_task import check_resume
 
-__all__ = ["Check", "Result", "check_plugin", "checks", "run_checks"]
+__all__ = ["Check", "Result", "check_plugin", "check_resume", "checks", "run_checks"]
 
 Status = Literal["passed", "failed", "skipped"]
 

@@ -212,19 +212,29 @@ def save_and_load(task: str) -> None:
 def resume(task: str) -> None:
     """Two steps, a stop and two more give the weights of four steps, bit for bit."""
     subject = subject_of(task)
-    name = subject.model_name
+    check_resume(subject.model_name, {"train.batch_size": max(1, min(NUM_ITEMS, len(subject.splits.train) // 2))})
+
+
+def check_resume(model: str, settings: Mapping[str, Any], *, data: str | None = None) -> None:
+    """Hold `resume` of a model with settings of its own, on its own data or on other.
+
+    Raises:
+        AssertionError: Some weights or a state are other than those of a run that was never stopped.
+    """
     steps = {"train.steps": 4, "train.save_every": 2, "train.eval_every": 4, "train.keep": 2, "train.workers": 0}
-    settings = {**SETTINGS, **steps, "train.batch_size": max(1, min(NUM_ITEMS, len(subject.splits.train) // 2))}
+    asked = {**SETTINGS, **steps, **settings}
     with tempfile.TemporaryDirectory() as place:
         whole, stopped = Path(place, "whole"), Path(place, "stopped")
-        train(name, settings=settings, out=whole, show_progress=False)
+        train(model, data=data, settings=asked, out=whole, show_progress=False)
         shutil.copytree(whole, stopped)
-        shutil.rmtree(stopped / "checkpoints" / "step-00000004")
+        last = Path("checkpoints", "step-00000004")
+        shutil.rmtree(stopped / last)
         (stopped / "status.json").unlink()
-        train(name, settings=settings, out=stopped, resume=True, show_progress=False)
-        for file in ("model.safetensors", "state/optimizer.safetensors"):
-            one, other = (folder / "checkpoints" / "step-00000004" / file for folder in (whole, stopped))
-            assert one.read_bytes() == other.read_bytes(), f"{file} is another after a resume"
+        train(model, data=data, settings=asked, out=stopped, resume=True, show_progress=False)
+        for path in sorted((whole / last).rglob("*.safetensors")):
+            file = path.relative_to(whole)
+            same = path.read_bytes() == (stopped / file).read_bytes()
+            assert same, f"{file.relative_to(last)} is another after a resume"
 
 
 CHECKS = (

@@ -71,7 +71,8 @@ class Subject:
 
     def batch(self, indices: Sequence[int], *, dataset: Dataset | None = None, targets: bool = True) -> Batch:
         """Of a dataset, that for training unless another is given."""
-        items = [(dataset or self.splits.train)[index] for index in indices]
+        source = self.splits.train if dataset is None else dataset
+        items = [source[index] for index in indices]
         items = items if targets else [replace(item, target=None) for item in items]
         return self.task.collate([self.task.transform(item, None) for item in items], [item.id for item in items])
 
