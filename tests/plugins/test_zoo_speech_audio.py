@@ -9,6 +9,7 @@ import pytest
 import soundfile
 
 from zoo.errors import UserError
+from zoo_speech import audio
 from zoo_speech.audio import Sound, load, read, seconds_of
 
 
@@ -109,3 +110,17 @@ def test_a_streamed_header_without_a_length_is_believed(tmp_path: Path) -> None:
     content[40:44] = struct.pack("<I", 0xFFFFFFFF)
     (tmp_path / "a.wav").write_bytes(content)
     assert len(read(tmp_path / "a.wav", 8000)) == 8000
+
+
+@pytest.mark.parametrize("size", [100, 1 << 20])
+def test_blocks_are_the_whole_recording(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int) -> None:
+    monkeypatch.setattr(audio, "BLOCK", size)
+    both = np.stack([sine(0.1, 8000), sine(0.1, 8000, 880.0)], 1)
+    soundfile.write(tmp_path / "a.flac", both, 8000)
+    found = list(audio.blocks(tmp_path / "a.flac"))
+    assert len(found) == -(-800 // size)
+    assert {rate for _, rate in found} == {8000}
+    np.testing.assert_allclose(np.concatenate([block for block, _ in found]), both, atol=1e-4)
+    (tmp_path / "cut.flac").write_bytes((tmp_path / "a.flac").read_bytes()[:-200])
+    with pytest.raises(UserError, match=r"cut\.flac"):
+        list(audio.blocks(tmp_path / "cut.flac"))
