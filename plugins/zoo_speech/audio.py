@@ -83,7 +83,8 @@ def blocks(path: Path) -> Iterator[tuple[Channels, int]]:
     """
     with opened(path) as file:
         missing = file.frames
-        for block in file.blocks(BLOCK, dtype="float32", always_2d=True):
+        # SoundFile.blocks yields what is promised, whether it could be decoded or not.
+        while len(block := file.read(BLOCK, dtype="float32", always_2d=True)):
             _require_finite(path, block)
             missing -= len(block)
             yield block, file.samplerate
