@@ -181,7 +181,7 @@ def _strings(entries: Sequence[Entry], split: str) -> list[Entry]:
 
 
 def load_asterisk(data: DataSpec) -> Source:
-    """568 telephone prompts by one woman; what is in brackets of any kind tells of the recording and is not said in it.
+    """568 telephone prompts by one woman; what is in square, round or angle brackets is not said.
 
     Of the distinct sentences, a seventh is test, by a hash of the sentence: no transcription is on both sides.
     """

@@ -3,7 +3,7 @@
 import re
 import unicodedata
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from typing import Any, NamedTuple
 
 from rapidfuzz.distance import Levenshtein
@@ -86,11 +86,8 @@ def _labels(source: Source) -> Iterator[Finding]:
             elif count <= RARE * more and _mistyped(rare, other):
                 message = f"'{rare}' ({count}) may be a typing error of '{other}' ({more})"
                 yield Finding("label typo", message, severity="warning")
-    for separator in SEPARATORS:
-        joined = [label for label in sorted(counts) if set(labels_of(label, separator)) & (counts.keys() - {label})]
-        if joined:
-            message = f"'{joined[0]}' may be several labels; if so: --set \"data.label_separator={separator}\""
-            yield Finding("several labels", message, severity="warning")
+    if not source.info["multi_label"]:
+        yield from _several(counts.keys())
 
 
 def label_counts(source: Source) -> Mapping[str, int]:
@@ -101,6 +98,21 @@ def label_counts(source: Source) -> Mapping[str, int]:
         for target in targets:
             counts.update(classes[each] for each in (target if isinstance(target, list) else [target]))
     return counts
+
+
+def _several(labels: Set[str]) -> Iterator[Finding]:
+    """Labels that another is part of, by the separator that parts the most."""
+    joined = {
+        separator: [label for label in sorted(labels) if set(labels_of(label, separator)) & (labels - {label})]
+        for separator in SEPARATORS
+    }
+    separator = max(SEPARATORS, key=lambda each: len(joined[each]))
+    if found := joined[separator]:
+        message = (
+            f"{counted(len(found), 'label')} such as '{found[0]}' may be several; those of a table are parted by "
+            f'--set "data.label_separator={separator}"'
+        )
+        yield Finding("several labels", message, severity="warning")
 
 
 def _mistyped(name: str, other: str) -> bool:

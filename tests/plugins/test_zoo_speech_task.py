@@ -5,6 +5,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -24,6 +25,7 @@ from zoo.plugins import session
 from zoo.registry import open_registry
 from zoo.run import Run
 from zoo.specs import DataSpec, RunSpec
+from zoo.testing import of_task
 from zoo.training import train
 from zoo_speech.audio import Sound
 from zoo_speech.augment import altered, joined
@@ -436,7 +438,7 @@ def tones(tmp_path_factory: pytest.TempPathFactory) -> Run:
 
 def test_all_that_a_recipe_can_ask_for_is_resumed_bit_for_bit(tmp_path: Path) -> None:
     write_tones(tmp_path, 40)
-    core = {"depth": 1, "dropout": 0.1, "conv_kernel": 5}
+    core = {"depth": 1, "dropout": 0.1, "conv_kernel": 5, "windows": (4,)}
     head = {"symbols": "bpe", "max_symbols": 12, "decoder_depth": 1}
     masks = {"num_time_masks": 2, "num_band_masks": 1, "consistency": 0.2}
     rooms = {
@@ -445,10 +447,25 @@ def test_all_that_a_recipe_can_ask_for_is_resumed_bit_for_bit(tmp_path: Path) ->
         "head": head,
         "augment": {"speeds": (0.9, 1.1), "joined": 0.5, "noise_db": 30, **masks},
         "decode": {"language_model": "train"},
-        "train": {"batch_size": 8, "ema_decay": 0.9},
+        "train": {"batch_size": 8, "batch_length": 5, "ema_decay": 0.9},
     }
     settings = {f"{room}.{name}": value for room, asked in rooms.items() for name, value in asked.items()}
     zoo.testing.check_resume("stt-micro", settings, data=str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("changes", "why"),
+    [
+        ({"id": "mine"}, "does not give the record the id"),
+        ({"target": None}, "has another target"),
+        ({"prediction": "x"}, "is predicted otherwise"),
+    ],
+)
+def test_the_kit_catches_a_wrong_join(monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any], why: str) -> None:
+    join = SpeechToText.join
+    monkeypatch.setattr(SpeechToText, "join", lambda self, *parts: replace(join(self, *parts), **changes))
+    with pytest.raises(AssertionError, match=why):
+        of_task.records("speech-to-text")
 
 
 def test_a_run_learns(tones: Run) -> None:

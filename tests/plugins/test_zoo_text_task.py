@@ -276,7 +276,10 @@ def test_what_check_finds(tmp_path: Path) -> None:
     typo = next(finding for finding in found if finding.kind == "label typo")
     assert typo.message == "'postive' (1) may be a typing error of 'positive' (31)"
     several = next(finding for finding in found if finding.kind == "several labels")
-    assert several.message.endswith("""if so: --set "data.label_separator=|\"""")
+    assert several.message == (
+        "1 label such as 'positive|negative' may be several; those of a table are parted by "
+        '--set "data.label_separator=|"'
+    )
     named = {finding.kind: list(finding.items) for finding in found}
     assert named["unusable"] == ["reviews.csv:64"]
     assert named["over-long"] == ["reviews.csv:69"]

@@ -87,7 +87,7 @@ def _load(
     for loaded in loader:
         if loaded.skipped and on_error == "stop":
             item_id, reason = loaded.skipped[0]
-            named = f"{item_id}'" in reason  # a file is, by its path in quotes
+            named = f"/{item_id}'" in reason or f"'{item_id}'" in reason  # a file is, by its path
             what = reason if named else f"cannot read item '{item_id}': {reason}"
             raise UserError(
                 f"{what}\n"

@@ -129,7 +129,7 @@ def read_text(path: Path) -> str:
 def _recode(path: Path, encoding: str) -> str:
     beside = path.with_stem(f"{path.stem}-utf8")
     command = f"iconv -f {encoding} -t utf-8 {shlex.quote(str(path))} > {shlex.quote(str(beside))}"
-    return f"save it as UTF-8, such as by: {command}"
+    return f"save it as UTF-8, such as by: {command}; then name that file, or put it in the old one's place"
 
 
 # ---------------------------------------------------------------- kinds of tables

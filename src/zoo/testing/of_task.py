@@ -131,8 +131,13 @@ def _of_parts(subject: Subject, task: Splitting, model: Model, records: Sequence
     for index, record in zip(subject.indices, records, strict=True):
         own = [place for place, whole in enumerate(parts.whole) if whole == index]
         batch = subject.batch(own, dataset=parts.dataset)
-        joined = task.join(record.id, subject.task.decode(model(batch.inputs), batch))
-        assert joined.id == record.id, f"`join` gives item '{record.id}' the id '{joined.id}'"
+        found = subject.task.decode(model(batch.inputs), batch)
+        joined = task.join(record.id, found)
+        assert task.join("another", found).id == "another", "`join` does not give the record the id that it is told"
+        assert joined.target == record.target, f"item '{record.id}' in parts has another target than whole"
+        assert list(subject.task.describe(joined, 3)) == list(subject.task.describe(record, 3)), (
+            f"item '{record.id}' in parts is described by other keys than whole"
+        )
         if len(own) == 1:
             assert joined.prediction == record.prediction, f"item '{record.id}' in one part is predicted otherwise"
 
@@ -231,10 +236,14 @@ def check_resume(model: str, settings: Mapping[str, Any], *, data: str | None = 
         shutil.rmtree(stopped / last)
         (stopped / "status.json").unlink()
         train(model, data=data, settings=asked, out=stopped, resume=True, show_progress=False)
-        for path in sorted((whole / last).rglob("*.safetensors")):
-            file = path.relative_to(whole)
-            same = path.read_bytes() == (stopped / file).read_bytes()
-            assert same, f"{file.relative_to(last)} is another after a resume"
+        one, other = (
+            {path.relative_to(folder / last): path.read_bytes() for path in (folder / last).rglob("*.safetensors")}
+            for folder in (whole, stopped)
+        )
+        assert one.keys() == other.keys(), "a resumed run saves other files"
+        assert {Path("model.safetensors"), Path("state/optimizer.safetensors")} <= one.keys()
+        for file, content in one.items():
+            assert content == other[file], f"{file} is another after a resume"
 
 
 CHECKS = (
