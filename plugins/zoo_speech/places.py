@@ -72,13 +72,15 @@ def _read_lists(lists: Mapping[str, Path], root: Path, data: DataSpec) -> Source
     for split, path in lists.items():
         sheet = read_sheet(path)
         file = pick_column(sheet, FILE_COLUMNS)
-        text = pick_column(sheet, TEXT_COLUMNS, asked=data.text_column, key="data.text_column", taken=file)
+        group, named = find_column(sheet, GROUP_COLUMNS), find_column(sheet, ("split",))
+        text = pick_column(
+            sheet, TEXT_COLUMNS, asked=data.text_column, key="data.text_column", taken=[file, group, named]
+        )
         name = path.relative_to(root).as_posix()
         notes.append(f"'{name}': files are of column '{file}', transcriptions of column '{text}'")
         if any(str(row.values.get("offset") or 0).strip("0. ") for row in sheet.rows):
             raise UserError(f"'{name}' has a column 'offset', but recordings are read whole\ncut them, a file for each")
-        group = find_column(sheet, GROUP_COLUMNS)
-        column = find_column(sheet, ("split",)) if len(lists) == 1 else None
+        column = named if len(lists) == 1 else None
         for row in sheet.rows:
             place = f"{name}:{row.line}"
             where = path.parent / str(row.values.get(file) or place)

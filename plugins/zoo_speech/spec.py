@@ -131,6 +131,15 @@ class DecodeSpec(Spec):
     overlap_seconds: float = Field(4.0, ge=0, description="what a window shares with the next")
 
     @model_validator(mode="after")
+    def _file_is_searched_with(self) -> Self:
+        if self.beam_width == 1 and self.language_model not in ("none", "train"):
+            raise ValueError(
+                f"language_model '{self.language_model}' would not count: the best path, beam_width 1, has no use for "
+                "it; set decode.beam_width=32"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _windows_go_on(self) -> Self:
         if 2 * self.overlap_seconds > self.window_seconds:
             raise ValueError(

@@ -152,9 +152,9 @@ def _columns(sheet: Sheet, data: DataSpec) -> tuple[str, str]:
     """Of texts and of labels: the one that is told is found first, for the other may be the only one left."""
     if data.text_column is None and find_column(sheet, TEXT_COLUMNS) is None:
         label = pick_column(sheet, LABEL_COLUMNS, asked=data.label_column, key="data.label_column")
-        return pick_column(sheet, TEXT_COLUMNS, key="data.text_column", taken=label), label
-    text = pick_column(sheet, TEXT_COLUMNS, asked=data.text_column, key="data.text_column", taken=data.label_column)
-    label = pick_column(sheet, LABEL_COLUMNS, asked=data.label_column, key="data.label_column", taken=text)
+        return pick_column(sheet, TEXT_COLUMNS, key="data.text_column", taken=[label]), label
+    text = pick_column(sheet, TEXT_COLUMNS, asked=data.text_column, key="data.text_column", taken=[data.label_column])
+    label = pick_column(sheet, LABEL_COLUMNS, asked=data.label_column, key="data.label_column", taken=[text])
     if text == label:
         raise UserError(f"'{text}' cannot be both the texts and the labels\nname another with --set data.label_column")
     return text, label

@@ -110,3 +110,11 @@ def test_manifests_of_splits(tmp_path: Path) -> None:
         "test": {"audio/test.wav": "of test"},
     }
     assert texts(load(tmp_path / "train.jsonl")) == {"train": {"audio/train.wav": "of train"}}
+
+
+@pytest.mark.parametrize("other", ["speaker", "split"])
+def test_a_speaker_is_not_what_is_said(tmp_path: Path, other: str) -> None:
+    record(tmp_path / "a.wav")
+    (tmp_path / "metadata.csv").write_text(f"file_name,{other}\na.wav,train\n")
+    with pytest.raises(UserError, match=r"none of its columns is called .*\n.*\nname one with --set data\.text_column"):
+        load(tmp_path)

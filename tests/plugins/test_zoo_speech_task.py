@@ -127,6 +127,11 @@ def test_two_views_of_a_recording_are_masked_apart_and_drawn_together() -> None:
     torch.testing.assert_close(found, wanted)
 
 
+def test_a_language_model_wants_a_search() -> None:
+    with pytest.raises(UserError, match=r"language_model 'my\.arpa' would not count: .*; set decode\.beam_width=32"):
+        spec_of(decode__language_model="my.arpa")
+
+
 def test_consistency_wants_masks() -> None:
     with pytest.raises(UserError, match="consistency is between two maskings"):
         spec_of(augment__consistency=0.5)

@@ -10,7 +10,7 @@ import json
 import shlex
 import sys
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -52,19 +52,24 @@ def read_sheet(path: Path) -> Sheet:
 
 
 def pick_column(
-    sheet: Sheet, known: Sequence[str], *, asked: str | None = None, key: str | None = None, taken: str | None = None
+    sheet: Sheet,
+    known: Sequence[str],
+    *,
+    asked: str | None = None,
+    key: str | None = None,
+    taken: Collection[str | None] = (),
 ) -> str:
     """The column of a meaning: as asked, else one with a known name in any case, else the only one left.
 
     Args:
         known: Names that are recognised, the best first.
         key: The setting that names it, such as ``data.text_column``, where there is one.
-        taken: A column that has another meaning already.
+        taken: Columns that have another meaning already; None counts for none.
 
     Raises:
         UserError: There is none.
     """
-    free = [column for column in sheet.columns if column != taken]
+    free = [column for column in sheet.columns if column not in taken]
     if asked is not None:
         if asked not in sheet.columns:
             raise UserError(
@@ -76,7 +81,7 @@ def pick_column(
     for name in known:
         if name in lowered:
             return lowered[name]
-    if taken is not None and len(free) == 1:
+    if any(taken) and len(free) == 1:
         return free[0]
     raise UserError(
         f"'{sheet.path}': none of its columns is called {', '.join(known[:6])} or the like\n"
