@@ -14,7 +14,7 @@ from zoo.checkpoint import Checkpoint
 from zoo.contract import Record, Splits
 from zoo.data.loader import evaluation_batches
 from zoo.data.splits import Subset
-from zoo.errors import UserError
+from zoo.errors import RunWarning, UserError
 from zoo.metrics import intervals
 from zoo.run import Run
 
@@ -177,7 +177,8 @@ def test_a_lost_best_checkpoint_gives_way_to_the_newest_and_the_report_says_so(t
         shutil.copytree(best.folder, later)
         newest = Checkpoint(later)
     best.weights.write_bytes(b"")
-    report = evaluator.evaluate(trained)
+    with pytest.warns(RunWarning, match=f"of step {best.step}, is missing or broken; that of step {newest.step}"):
+        report = evaluator.evaluate(trained)
     assert report.checkpoint == {"step": newest.step, "weights": "trained", "chosen": "newest"}
     (note,) = report.notes
     assert f"best checkpoint by validation, of step {best.step}, is missing or broken" in note

@@ -100,7 +100,9 @@ def at_rate(samples: Samples, rate: int, wanted: int) -> Samples:
 
 def _require_whole(path: Path, missing: int, whole: int) -> None:
     if missing > (1 - WHOLE) * whole:  # some formats know their length by guessing only
-        raise UserError(f"the recording '{path}' is cut short: it holds less than its header promises")
+        raise UserError(
+            f"the recording '{path}' is cut short or damaged: less of it can be decoded than its header promises"
+        )
 
 
 def _require_finite(path: Path, samples: Channels) -> None:

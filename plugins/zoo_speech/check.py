@@ -126,7 +126,10 @@ def _strangers(looks: dict[str, list[Look]]) -> Iterator[Finding]:
         strange = [look for look in looks[split] if seen and set(look.text) - set(seen)]
         if strange:
             characters = " ".join(repr(each) for each in sorted({c for look in strange for c in look.text} - set(seen)))
-            message = f"{split}: characters that no transcription of train has: {characters}"
+            message = (
+                f"{split}: characters that no transcription of train has, so that no model writes them: {characters}; "
+                "move such recordings to train, or spell what is said otherwise"
+            )
             yield Finding("outside the alphabet", message, [look.id for look in strange])
     rare = sorted(character for character, count in seen.items() if count < RARE)
     if rare:

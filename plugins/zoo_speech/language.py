@@ -162,8 +162,13 @@ def from_arpa(text: str) -> LanguageModel:
         ValueError: It is no such text.
     """
     weights: dict[NGram, Weight] = {}
+    promised: dict[int, int] = {}
     order = 0
     for line in _body(text):
+        if line.startswith("ngram "):
+            size, number = line.removeprefix("ngram ").split("=")
+            promised[int(size)] = int(number)
+            continue
         if line.startswith("\\"):
             order = int(line.strip("\\").removesuffix("-grams:"))
             continue
@@ -174,19 +179,23 @@ def from_arpa(text: str) -> LanguageModel:
         weights[tuple(words)] = Weight(float(number), backoff)
     if not order:
         raise ValueError("it has no n-grams")
+    held = Counter(len(ngram) for ngram in weights)
+    for size, number in promised.items():
+        if held[size] != number:
+            raise ValueError(f"it promises {number} n-grams of {size} and holds {held[size]}, as if it were damaged")
     unknown = next((ngram for ngram in ((UNKNOWN,), ("<UNK>",)) if ngram in weights), None)
     weights[(UNKNOWN,)] = weights[unknown] if unknown else Weight(IMPOSSIBLE)
     return LanguageModel(weights, order)
 
 
 def _body(text: str) -> Iterator[str]:
-    """The lines between the counts and the end."""
+    """The lines between the first and the last."""
     lines = iter(text.split("\n"))
     if not any(line.strip() == "\\data\\" for line in lines):
         raise ValueError("it has no line \\data\\")
     for line in lines:
         if line.strip() == "\\end\\":
             return
-        if line.strip() and not line.startswith("ngram "):
+        if line.strip():
             yield line.strip()
     raise ValueError("it has no line \\end\\")

@@ -12,7 +12,7 @@ from zoo.data.table import find_column, pick_column, read_sheet
 from zoo.errors import UserError
 from zoo.files import user_path
 from zoo.specs import DataSpec
-from zoo_speech import morse
+from zoo_speech import audio, morse
 from zoo_speech.data import Entry, make_source
 from zoo_speech.layouts import lj_speech, recognise
 
@@ -32,6 +32,8 @@ def load_place(data: DataSpec) -> Source:
         return morse.load_morse(data)
     path = user_path(data.name)
     if path.is_file():
+        if path.suffix.lower() in audio.SUFFIXES:
+            raise UserError(f"'{path}' is a recording: what is said in it is not known\ngive {PLACES}")
         return _read_lists({"train": path}, path.parent, data)
     if not path.is_dir():
         raise UserError(f"there is no folder or file '{path}'\ngive {PLACES}")
@@ -46,7 +48,11 @@ def load_place(data: DataSpec) -> Source:
     if not lists and (found := recognise(path)) is not None:
         return make_source(found.parts, data, [found.note])
     if not lists:
-        raise UserError(f"'{path}' has no list of transcriptions\nadd a metadata.csv with file_name,transcription")
+        others = [f"'{each}'" for each in sorted(path.iterdir()) if each.suffix.lower() in TABLES]
+        hint = f", or give the path of {' or '.join(others[:3])}" if others else ""
+        raise UserError(
+            f"'{path}' has no list of transcriptions\nadd a metadata.csv with file_name,transcription{hint}"
+        )
     return _read_lists(lists, path, data)
 
 

@@ -33,7 +33,7 @@ from zoo_speech.places import PLACES, load_place, num_listed
 from zoo_speech.spec import HeadSpec, decoder_core, rooms
 from zoo_speech.timing import Word, align, to_srt, to_vtt
 from zoo_speech.windows import stitch, windowed
-from zoo_speech.writing import BLANK, by_rule, least_tokens, stored, write
+from zoo_speech.writing import BLANK, by_rule, least_tokens, stored, unwritable, write
 
 
 class SpeechToText:
@@ -65,7 +65,12 @@ class SpeechToText:
                 )
             texts = [by_rule(each, head) for each in train.targets]
             info = {**writing.learn(texts, head), **learn_language(texts, decoding)}
-        settings = {"head.num_symbols": len(stored(info).texts)}
+        symbols = stored(info)
+        settings = {"head.num_symbols": len(symbols.texts)}
+        for name, part in (("validation", validation), ("test", test)):
+            if strange := unwritable((by_rule(each, head) for each in part.targets), symbols):
+                listed = " ".join(map(repr, strange))
+                notes = [*notes, f"{name}: characters that the model cannot write, and so gets wrong: {listed}"]
         return Splits(train, validation, test, info, settings, notes)
 
     @staticmethod

@@ -9,7 +9,7 @@ Byte-pair encoding, here of characters: Sennrich et al. 2015, arXiv:1508.07909.
 
 import os
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
 from typing import Any, Protocol
 
@@ -126,6 +126,11 @@ class Pieces:
 
     def spell(self, text: str) -> list[int]:
         return [number + 1 for number in self._tokenizer.encode(text).ids]
+
+
+def unwritable(texts: Iterable[str], symbols: Symbols) -> list[str]:
+    """The characters of texts that no symbol has, sorted."""
+    return sorted(set().union(*texts) - set().union(*symbols.texts) - {" "})
 
 
 def least_tokens(symbols: Sequence[int]) -> int:

@@ -3,7 +3,7 @@
 import re
 import unicodedata
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence, Set
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from rapidfuzz.distance import Levenshtein
@@ -20,6 +20,8 @@ RARE = 0.1
 SEPARATORS = "|;,"
 """What may stand between labels in a cell."""
 REPLACEMENT = "\ufffd"
+CONTROL = re.compile("[\u0080-\u009f]")
+"""Characters that no text has, but Windows-1252 that was once read as Latin-1."""
 MOJIBAKE = re.compile("Ã[\u0080-\u00bf]|â€|Â[\u00a0-\u00bf]")
 """UTF-8 that was once read as Latin-1 or Windows-1252."""
 
@@ -53,6 +55,9 @@ def _encoding(entries: Sequence[Entry]) -> Iterator[Finding]:
     twice = [each.id for each in entries if MOJIBAKE.search(each.text)]
     if twice:
         yield Finding("encoding", "UTF-8 was read as Latin-1 once ('Ã©' for 'é'); convert it again", twice, "warning")
+    if control := [each.id for each in entries if CONTROL.search(each.text)]:
+        message = "control characters (U+0080 to U+009F): Windows-1252 was read as Latin-1 once; convert it again"
+        yield Finding("encoding", message, control, "warning")
 
 
 def _near_leaks(entries: Sequence[Entry]) -> Iterator[Finding]:
@@ -86,8 +91,8 @@ def _labels(source: Source) -> Iterator[Finding]:
             elif count <= RARE * more and _mistyped(rare, other):
                 message = f"'{rare}' ({count}) may be a typing error of '{other}' ({more})"
                 yield Finding("label typo", message, severity="warning")
-    if not source.info["multi_label"]:
-        yield from _several(counts.keys())
+    if found := joined_labels(source):
+        yield Finding("several labels", found, severity="warning")
 
 
 def label_counts(source: Source) -> Mapping[str, int]:
@@ -100,19 +105,22 @@ def label_counts(source: Source) -> Mapping[str, int]:
     return counts
 
 
-def _several(labels: Set[str]) -> Iterator[Finding]:
-    """Labels that another is part of, by the separator that parts the most."""
+def joined_labels(source: Source) -> str | None:
+    """A word on labels that another is part of, by the separator that parts the most."""
+    if source.info["multi_label"]:
+        return None
+    labels = set(source.info["classes"])
     joined = {
         separator: [label for label in sorted(labels) if set(labels_of(label, separator)) & (labels - {label})]
         for separator in SEPARATORS
     }
     separator = max(SEPARATORS, key=lambda each: len(joined[each]))
     if found := joined[separator]:
-        message = (
+        return (
             f"{counted(len(found), 'label')} such as '{found[0]}' may be several; those of a table are parted by "
             f'--set "data.label_separator={separator}"'
         )
-        yield Finding("several labels", message, severity="warning")
+    return None
 
 
 def _mistyped(name: str, other: str) -> bool:

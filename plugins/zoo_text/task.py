@@ -21,7 +21,7 @@ from zoo.errors import UserError
 from zoo.metrics import class_records, classification, label_records, likeliest, multi_label
 from zoo.specs import DataSpec, RunSpec
 from zoo_text import tokenizer as tokenizers
-from zoo_text.check import check
+from zoo_text.check import check, joined_labels
 from zoo_text.data import PLACES, TEXT_SUFFIXES, Texts, load_place
 from zoo_text.inputs import read_inputs
 from zoo_text.model import TextEmbed, TextHead
@@ -61,6 +61,7 @@ class TextClassification:
         *parts, notes = split(source, spec.data)
         if info is None:
             info = {**source.info, "tokenizer": tokenizers.make(embed, texts_of(parts[0])).to_str()}
+            notes = [*notes, *filter(None, [joined_labels(source)])]
         tokenizer = tokenizers.stored(info["tokenizer"], embed.max_tokens)
         for part in parts:
             part.lengths = tokenizers.count_tokens(tokenizer, texts_of(part))

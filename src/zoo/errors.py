@@ -8,6 +8,10 @@ class UserError(ValueError):
     """The input was wrong, not the program. The command line prints the message alone and exits with 2."""
 
 
+class RunWarning(UserWarning):
+    """A run is not whole, and what is left of it was used."""
+
+
 def counted(number: int, thing: str) -> str:
     """``1 item``, ``2,000 items``."""
     return f"{number:,} {thing}{'' if number == 1 else 's'}"

@@ -135,7 +135,7 @@ def _examine(
         raise UserError(f"{place} is empty\nevaluate another one with --split")
     task = run.load_task(checkpoint, spec)
     model = run.load_model(checkpoint).to(device)
-    chosen, lost = _choice(run, checkpoint)
+    lost = run.lost_best(checkpoint)
 
     started = time.perf_counter()
     # What is unreadable is skipped here, so that all of it is named at once.
@@ -164,7 +164,7 @@ def _examine(
         checkpoint={
             "step": checkpoint.step,
             "weights": "averaged" if checkpoint.ema_weights else "trained",
-            "chosen": chosen,
+            "chosen": "best" if run.best_step(checkpoint) == checkpoint.step else "newest",
         },
         versions=versions(["attention-zoo", "torch", "numpy"])
         | {stamp.distribution: stamp.version for stamp in spec.plugins.values()},
@@ -175,21 +175,9 @@ def _examine(
         settings={
             f"decode.{key}": value for key, value in spec.decode.items() if run.spec.decode.get(key, value) != value
         },
-        notes=[*notes, *lost],
+        notes=[*notes, *([lost] if lost else [])],
         figures=figures,
     )
-
-
-def _choice(run: Run, checkpoint: Checkpoint) -> tuple[Literal["best", "newest"], list[str]]:
-    """What the checkpoint is to the run, and a note where the best one is lost."""
-    # A finished run's status remembers its best step even where the newest checkpoint, which says it too, is broken.
-    best = run.status().get("best") or checkpoint.trainer()["best"]
-    if best is None:
-        return "newest", []
-    if best["step"] == checkpoint.step:
-        return "best", []
-    lost = f"the best checkpoint by validation, of step {best['step']}, is missing or broken"
-    return "newest", [f"{lost}; that of step {checkpoint.step} was evaluated instead"]
 
 
 def _notes(splits: Splits, split: str, *, seen: bool) -> list[str]:

@@ -112,7 +112,9 @@ def write_answers(found: Iterable[Answer], path: Path, formats: Formats) -> Iter
         write: Callable[[Answer], object] | None = None
         for number, answer in enumerate(found):
             if number and path.suffix in formats:
-                raise UserError(f"'{path}' is of one input, and there are several\nname one input, or a .jsonl file")
+                raise UserError(
+                    f"'{path}' is of one input, and there are several\nname one input, or a .csv or .jsonl file"
+                )
             if answer.error is None:
                 write = write or _writer(opened.enter_context(_whole_file(path)), answer, path.suffix, formats)
                 write(answer)

@@ -6,6 +6,7 @@ spec.yaml    metrics.jsonl    checkpoints/    report.json report.md *.png    sta
 import fcntl
 import json
 import time
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from zoo import plugins, registry
 from zoo.checkpoint import Checkpoint, checkpoint_at, newest_checkpoint
 from zoo.contract import Task
-from zoo.errors import UserError
+from zoo.errors import RunWarning, UserError
 from zoo.files import user_path, write_atomically
 from zoo.registry import Resolved
 from zoo.specs import RunSpec
@@ -116,7 +117,7 @@ class Run:
         return Report.from_json(path.read_text()) if path.exists() else None
 
     def checkpoint(self, which: Literal["best", "newest"] = "best") -> Checkpoint:
-        """The best checkpoint by validation, or the newest.
+        """The best checkpoint by validation, or the newest; where the best is lost, the newest with a `RunWarning`.
 
         Raises:
             UserError: There is no whole checkpoint.
@@ -128,8 +129,28 @@ class Run:
                 f"run '{self.folder}' has no checkpoint to load{why}\n"
                 f"go on with 'zoo train {self.spec.model} --out {self.folder} --resume'"
             )
-        best = newest.trainer()["best"]
-        return (which == "best" and best and checkpoint_at(self.checkpoints, best["step"])) or newest
+        best = self.best_step(newest)
+        if which == "newest" or best in (None, newest.step):
+            return newest
+        if (found := checkpoint_at(self.checkpoints, best)) is None:
+            warnings.warn(f"run '{self.folder}': {self.lost_best(newest)}", RunWarning, stacklevel=2)
+        return found or newest
+
+    def best_step(self, newest: Checkpoint) -> int | None:
+        """The best step by validation; None where there was no validation yet."""
+        # A finished run's status remembers it even where the newest checkpoint, which says it too, is broken.
+        best = self.status().get("best") or newest.trainer()["best"]
+        return best and best["step"]
+
+    def lost_best(self, checkpoint: Checkpoint) -> str | None:
+        """What to know of a checkpoint that stands in for the best one; None of one that doesn't."""
+        best = self.best_step(checkpoint)
+        if best in (None, checkpoint.step):
+            return None
+        return (
+            f"the best checkpoint by validation, of step {best}, is missing or broken; "
+            f"that of step {checkpoint.step} stands in for it"
+        )
 
     def load_task(self, checkpoint: Checkpoint | None = None, spec: RunSpec | None = None) -> Task:
         """The run's task, told what the training data decided, such as the class names.

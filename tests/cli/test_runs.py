@@ -2,6 +2,8 @@
 
 import io
 import json
+import shutil
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -121,6 +123,19 @@ def test_predict_reads_stdin_and_writes_a_file(zoo: Callable[..., Ended], traine
     lines = Path("x.csv").read_text().splitlines()
     assert lines[0] == "input,label,probability"
     assert [line.split(",")[0] for line in lines[1:]] == [str(files[0]), str(files[2])]
+
+
+def test_predict_says_that_the_best_checkpoint_is_lost(trained: Run, files: list[Path]) -> None:
+    best = trained.checkpoint()
+    shutil.copytree(best.folder, trained.checkpoints / f"step-{best.step + 1:08d}")
+    best.weights.write_bytes(b"")
+    command = [sys.executable, "-m", "zoo", "predict", str(trained.folder), str(files[0]), "--json"]
+    ended = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert len(json.loads(ended.stdout)) == 1
+    assert ended.stderr == (
+        f"zoo: run '{trained.folder}': the best checkpoint by validation, of step {best.step}, is missing or broken; "
+        f"that of step {best.step + 1} stands in for it\n"
+    )
 
 
 def test_predict_prints_a_table(zoo: Callable[..., Ended], trained: Run, files: list[Path]) -> None:

@@ -200,6 +200,8 @@ def test_an_arpa_file_is_read_as_others_write_it() -> None:
         (ARPA.replace("\\end\\", ""), "it has no line"),
         (ARPA.replace("-0.7 a -0.2", "x a -0.2"), "could not convert"),
         (ARPA.replace("-0.1 <s> a", "-0.1"), "holds no 2 words"),
+        (ARPA.replace("-0.1 <s> a\n", ""), "promises 2 n-grams of 2 and holds 1"),
+        (ARPA.replace("ngram 2=2", "ngram 2"), "not enough values"),
         (b"\xff\xfe\x00", "codec can't decode"),
     ],
 )

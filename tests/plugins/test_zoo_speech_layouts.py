@@ -95,8 +95,13 @@ def test_a_list_of_one_s_own_comes_first(tmp_path: Path) -> None:
     assert texts(load(tmp_path)) == {"train": dict.fromkeys(names, "hi")}
     (tmp_path / "metadata.csv").unlink()
     (tmp_path / "x.trans.txt").unlink()
-    with pytest.raises(UserError, match="has no list of transcriptions"):
+    with pytest.raises(UserError, match=r"has no list of transcriptions\nadd a metadata.csv with \S+$"):
         load(tmp_path)
+    (tmp_path / "said.tsv").write_text("file\ttext\n")
+    with pytest.raises(UserError, match=r", or give the path of '.*said\.tsv'$"):
+        load(tmp_path)
+    with pytest.raises(UserError, match=r"other\.wav' is a recording: what is said in it is not known\ngive the path"):
+        load(tmp_path / "other.wav")
 
 
 def test_manifests_of_splits(tmp_path: Path) -> None:

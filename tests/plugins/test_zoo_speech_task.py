@@ -347,6 +347,20 @@ def test_what_check_finds(tmp_path: Path) -> None:
     assert "mislabelled" not in found
 
 
+@pytest.mark.parametrize("symbols", ["characters", "bpe"])
+def test_characters_that_no_symbol_has_are_told(symbols: str, tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    rows = [f"{i}.wav,yes or no,train" for i in range(8)] + ["8.wav,Yés!,validation", "9.wav,no,test"]
+    folder = write_folder(tmp_path, rows, header="file_name,transcription,split")
+    for i in range(10):
+        soundfile.write(folder / f"{i}.wav", rng.normal(0, 0.1, 1600), 16000)
+    spec = open_registry().resolve("stt-micro", data=str(folder), settings=[f"head.symbols={symbols}"]).spec
+    splits = SpeechToText.datasets(spec)
+    told = "validation: characters that the model cannot write, and so gets wrong: 'é'"
+    assert [note for note in splits.notes if "cannot write" in note] == [told]
+    assert told in SpeechToText.datasets(spec, splits.info).notes
+
+
 def test_what_differs_in_writing_only_is_no_contradiction(tmp_path: Path) -> None:
     folder = write_folder(tmp_path, ["a.wav,high", "b.wav,High.", "c.wav,low"])
     for name in ("a", "b", "c"):

@@ -263,6 +263,7 @@ def test_what_check_finds(tmp_path: Path) -> None:
     lines += [f"good film number {i},positive,train\nbad film number {i},negative,train" for i in range(30)]
     lines += ["a fine one,postive,train", "a fine two,Positive,train", " ,negative,train", "lost \ufffd,negative,train"]
     lines += ["cafÃ© noir,negative,train", "good film number 3,positive,test", "Bad film - number 4!,negative,test"]
+    lines += ["it\u0092s bad,negative,train"]
     lines += [f"{'long ' * 200},negative,train", "good film number 5,negative,train", "so so,positive|negative,train"]
     (tmp_path / "reviews.csv").write_text("\n".join(lines))
     found = TextClassification.check(
@@ -282,6 +283,20 @@ def test_what_check_finds(tmp_path: Path) -> None:
     )
     named = {finding.kind: list(finding.items) for finding in found}
     assert named["unusable"] == ["reviews.csv:64"]
-    assert named["over-long"] == ["reviews.csv:69"]
+    assert named["over-long"] == ["reviews.csv:70"]
+    encoding = [list(finding.items) for finding in found if finding.kind == "encoding"]
+    assert encoding == [["reviews.csv:65"], ["reviews.csv:66"], ["reviews.csv:69"]]
     leaks = [item for finding in found if finding.kind == "leak" for item in finding.items]
     assert {"reviews.csv:67", "reviews.csv:68"} <= set(leaks)
+
+
+def test_training_tells_labels_that_look_like_several(tmp_path: Path) -> None:
+    rows = [f"text number {i},{label}" for i in range(20) for label in ("red", "blue", "red;blue")]
+    path = tmp_path / "colours.csv"
+    path.write_text("\n".join(["text,label", *rows]))
+    spec = open_registry().resolve("text-micro", data=str(path)).spec
+    splits = TextClassification.datasets(spec)
+    (note,) = [note for note in splits.notes if "may be several" in note]
+    assert note.startswith("1 label such as 'red;blue'")
+    again = TextClassification.datasets(spec, splits.info)
+    assert not any("may be several" in note for note in again.notes)

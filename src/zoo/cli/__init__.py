@@ -3,10 +3,11 @@
 import os
 import signal
 import sys
+import warnings
 from collections.abc import Sequence
 from itertools import pairwise
 from types import FrameType
-from typing import Annotated
+from typing import Annotated, Any
 
 # pydantic would look through every installed distribution for plugins of its own, which takes as long as all of ours.
 os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
@@ -14,7 +15,7 @@ os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
 import typer
 
 from zoo.cli import catalogue, data, doctor, plugins, runs, train
-from zoo.errors import UserError
+from zoo.errors import RunWarning, UserError
 
 app = typer.Typer(
     name="zoo",
@@ -54,12 +55,21 @@ def _options(
 def main() -> None:
     """Run a command. A `UserError` is one message and exit status 2; anything else is a fault of ours."""
     signal.signal(signal.SIGINT, _stop)
+    warnings.formatwarning = _format_warning
     try:
         _refuse_empty(sys.argv[1:])
         app()
     except UserError as error:
         print(f"zoo: {error}", file=sys.stderr)
         sys.exit(2)
+
+
+_format_others = warnings.formatwarning
+
+
+def _format_warning(message: Warning | str, category: type[Warning], *place: Any) -> str:
+    """Ours are for whoever typed the command, not for whoever wrote it."""
+    return f"zoo: {message}\n" if issubclass(category, RunWarning) else _format_others(message, category, *place)
 
 
 FLAGS = ("--json", "--resume", "--")

@@ -120,15 +120,23 @@ def read_text(path: Path) -> str:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
-        raise UserError(
-            f"'{path}' is not UTF-8: byte 0x{content[error.start]:02x} in line {line}\n{_recode(path, 'latin1')}"
-        ) from error
+        remedy = _recode(path, _western(content))
+        raise UserError(f"'{path}' is not UTF-8: byte 0x{content[error.start]:02x} in line {line}\n{remedy}") from error
     if "\0" in text:
         line = text.count("\n", 0, text.index("\0")) + 1
         raise UserError(f"'{path}' has a NUL byte in line {line}: it is no text, or damaged\nexport or copy it anew")
     if not text.strip():
         raise UserError(f"'{path}' is empty\nadd some text")
     return text
+
+
+def _western(content: bytes) -> str:
+    """Windows-1252 where it can be: of Latin-1, which is the same elsewhere, it has letters for control characters."""
+    try:
+        content.decode("cp1252")
+    except UnicodeDecodeError:
+        return "latin1"
+    return "cp1252"
 
 
 def _recode(path: Path, encoding: str) -> str:
