@@ -14,7 +14,7 @@ from zoo.data.folder import walk
 from zoo.errors import UserError, counted
 from zoo_speech import audio
 from zoo_speech.audio import Recording, Sound
-from zoo_speech.spec import EmbedSpec, HeadSpec
+from zoo_speech.spec import DecodeSpec, EmbedSpec, HeadSpec
 from zoo_speech.writing import by_rule, least_tokens
 
 CLIPPED = 0.999
@@ -40,7 +40,7 @@ class Look:
     problem: str = ""
 
 
-def check(source: Source, embed: EmbedSpec, head: HeadSpec, root: Path | None) -> list[Finding]:
+def check(source: Source, embed: EmbedSpec, head: HeadSpec, decoding: DecodeSpec, root: Path | None) -> list[Finding]:
     """Everything found, what is worst first.
 
     Args:
@@ -54,6 +54,10 @@ def check(source: Source, embed: EmbedSpec, head: HeadSpec, root: Path | None) -
     broken = {look.id for look in everything if look.problem}
     findings += generic.check(source, broken, as_label=lambda text: by_rule(text or "", head))
     findings += [*_transcriptions(good, embed, head), *_strangers(looks), *_sound(good), *_rates(good, embed)]
+    train = [look for look in looks.get("train", ()) if not look.problem]
+    if found := about_long([look.seconds for look in train], decoding.window_seconds):
+        names = [look.id for look in train if look.seconds > decoding.window_seconds]
+        findings.append(Finding("long", found, names, "warning"))
     if root is not None:
         listed = {name for dataset in source.splits.values() for name in dataset.ids} | source.problems.keys()
         others = [path.relative_to(root).as_posix() for path in sorted(walk(root, audio.SUFFIXES))]
@@ -101,6 +105,15 @@ def _parts(recording: Recording) -> Iterator[Iterable[tuple[audio.Channels, int]
     assert not isinstance(recording, audio.Excerpt), "recordings are looked at whole"
     for path in recording if isinstance(recording, tuple) else (recording,):
         yield audio.blocks(path)
+
+
+def about_long(seconds: Sequence[float], most: float) -> str | None:
+    """A word on recordings of training that last longer than that."""
+    long = [each for each in seconds if each > most]
+    if not long:
+        return None
+    what = f"train: {counted(len(long), 'recording')} longer than {most:g} s, up to {max(long):.0f} s"
+    return f"{what}; training hears them whole, in time that grows with the square of their length: cut them"
 
 
 def _transcriptions(looks: Sequence[Look], embed: EmbedSpec, head: HeadSpec) -> Iterator[Finding]:

@@ -25,7 +25,7 @@ from zoo.metrics import transcripts
 from zoo.specs import DataSpec, RunSpec
 from zoo_speech import audio, writing
 from zoo_speech.augment import altered, draw_masks, joined
-from zoo_speech.check import check
+from zoo_speech.check import about_long, check
 from zoo_speech.data import to_hear
 from zoo_speech.decode import Scores, learn_language, make_search
 from zoo_speech.model import SpeechEmbed, SymbolHead
@@ -65,6 +65,7 @@ class SpeechToText:
                 )
             texts = [by_rule(each, head) for each in train.targets]
             info = {**writing.learn(texts, head), **learn_language(texts, decoding)}
+            notes = [*notes, *filter(None, [about_long(train.lengths or (), decoding.window_seconds)])]
         symbols = stored(info)
         settings = {"head.num_symbols": len(symbols.texts)}
         for name, part in (("validation", validation), ("test", test)):
@@ -75,12 +76,12 @@ class SpeechToText:
 
     @staticmethod
     def check(spec: RunSpec) -> Sequence[Finding]:
-        embed, head, _, _ = rooms(spec)
+        embed, head, _, decoding = rooms(spec)
         try:
             source = read_source(spec.data)
         except UserError as error:
             return [Finding("unreadable", str(error))]
-        return check(source, embed, head, folder_of(spec.data))
+        return check(source, embed, head, decoding, folder_of(spec.data))
 
     @staticmethod
     def num_readable(place: Path) -> int:

@@ -361,6 +361,23 @@ def test_characters_that_no_symbol_has_are_told(symbols: str, tmp_path: Path) ->
     assert told in SpeechToText.datasets(spec, splits.info).notes
 
 
+def test_long_recordings_of_training_are_told(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    rows = [f"{i}.wav,yes or no,{split}" for i, split in enumerate(["train"] * 8 + ["validation", "test"])]
+    folder = write_folder(tmp_path, rows, header="file_name,transcription,split")
+    for i in range(10):
+        soundfile.write(folder / f"{i}.wav", rng.normal(0, 0.1, 16000 * (3 if i in (0, 9) else 1)), 16000)
+    settings = ["decode.window_seconds=2", "decode.overlap_seconds=1"]
+    spec = open_registry().resolve("stt-micro", data=str(folder), settings=settings).spec
+    told = "train: 1 recording longer than 2 s, up to 3 s; training hears them whole"
+    assert any(note.startswith(told) for note in SpeechToText.datasets(spec).notes)
+    (found,) = [finding for finding in SpeechToText.check(spec) if finding.kind == "long"]
+    assert found.message.startswith(told)
+    assert list(found.items) == ["0.wav"]
+    usual = open_registry().resolve("stt-micro", data=str(folder)).spec
+    assert not any("longer than" in note for note in SpeechToText.datasets(usual).notes)
+
+
 def test_what_differs_in_writing_only_is_no_contradiction(tmp_path: Path) -> None:
     folder = write_folder(tmp_path, ["a.wav,high", "b.wav,High.", "c.wav,low"])
     for name in ("a", "b", "c"):
