@@ -86,6 +86,10 @@ def test_scalars_are_those_of_yaml_1_2(text: str, value: object) -> None:
             "F:3:64: models.a.core.windows: expected a list, got 3; write [3]",
         ),
         (
+            "a: {task: t, core: {dim: 8, depth: 1, num_heads: 2, windows: true}}",
+            "F:3:64: models.a.core.windows: expected a list, got true",
+        ),
+        (
             f"A B: {{{MODEL}}}",
             (
                 "F:3:3: models.A B: 'A B' is not a name: "

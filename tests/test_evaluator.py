@@ -186,7 +186,31 @@ def test_a_lost_best_checkpoint_gives_way_to_the_newest_and_the_report_says_so(t
 
 def test_an_evaluation_verifies_its_checkpoint_once(trained: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
-    resolve = Run.checkpoint
-    monkeypatch.setattr(Run, "checkpoint", lambda self, *which: asked.append(which) or resolve(self, *which))
+    resolve = Run.choose
+    monkeypatch.setattr(Run, "choose", lambda self: asked.append(self) or resolve(self))
     evaluator.evaluate(trained)
-    assert asked == [()]
+    assert asked == [trained]
+
+
+def test_a_broken_newest_checkpoint_is_told_where_nothing_says_which_was_best(trained: Run) -> None:
+    best, newest = trained.checkpoint(), trained.checkpoint("newest")
+    if best.step == newest.step:
+        newest = Checkpoint(trained.checkpoints / f"step-{best.step + 1:08d}")
+        shutil.copytree(best.folder, newest.folder)
+    newest.weights.write_bytes(b"")
+    assert evaluator.evaluate(trained).notes == []  # the status remembers the best
+    for status in ('{"state": "done", "best": 3}', '{"best": {"step": "3"}}', "[]"):
+        (trained.folder / "status.json").write_text(status)
+        with pytest.warns(RunWarning, match=rf"{newest.folder.name} is not whole: .*; that of step {best.step} stands"):
+            report = evaluator.evaluate(trained)
+        assert report.checkpoint["chosen"] == "best"
+        assert len(report.notes) == 1
+
+
+def test_where_every_checkpoint_is_broken_resuming_is_no_remedy(trained: Run) -> None:
+    for folder in trained.checkpoints.iterdir():
+        Checkpoint(folder).weights.write_bytes(b"")
+    with pytest.raises(
+        UserError, match=r"no checkpoint to load(\n.*is not whole.*)+\ncopy their folders back, or train anew"
+    ):
+        trained.checkpoint()

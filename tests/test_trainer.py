@@ -148,6 +148,20 @@ def test_only_the_newest_and_the_best_checkpoints_stay(tiny: str, tmp_path: Path
     assert kept == {36, run.status()["best"]["step"]}
 
 
+def test_a_lost_best_checkpoint_is_told_on_resuming_and_another_becomes_the_best(
+    tiny: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plan = {"train__lr": 1e-30, "train__epochs": 4, "train__keep": 9}  # all evaluations tie: the first is the best
+    _copy_until(trained(tmp_path / "whole", **plan), tmp_path / "cut", 12)
+    cut = open_run(tmp_path / "cut")
+    assert cut.checkpoint().step == 6
+    shutil.rmtree(cut.checkpoint().folder)
+    resumed = train("tiny", out=cut.folder, resume=True)
+    said = " ".join(capsys.readouterr().err.split())
+    assert "the best checkpoint by validation, of step 6, is missing or broken; the best is chosen among those" in said
+    assert resumed.checkpoint().step == resumed.status()["best"]["step"] == 18
+
+
 def test_a_loss_that_is_not_finite_stops_before_the_step(tiny: str, tmp_path: Path) -> None:
     with pytest.raises(UserError) as caught:
         trained(tmp_path / "run", augment__poison_id="train/7", train__batch_size=4)

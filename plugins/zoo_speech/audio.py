@@ -42,7 +42,7 @@ def opened(path: Path) -> Iterator[soundfile.SoundFile]:
                 )
             yield file
     except (soundfile.SoundFileError, RuntimeError, OSError) as error:
-        raise UserError(f"cannot read the recording '{path}': {_short(error)}") from error
+        raise UserError(f"cannot read the recording '{path}': {_short(error)}; copy or convert it anew") from error
 
 
 def seconds_of(path: Path) -> float:
@@ -101,7 +101,8 @@ def at_rate(samples: Samples, rate: int, wanted: int) -> Samples:
 def _require_whole(path: Path, missing: int, whole: int) -> None:
     if missing > (1 - WHOLE) * whole:  # some formats know their length by guessing only
         raise UserError(
-            f"the recording '{path}' is cut short or damaged: less of it can be decoded than its header promises"
+            f"the recording '{path}' is cut short or damaged: less of it can be decoded than its header promises; "
+            "copy it anew"
         )
 
 

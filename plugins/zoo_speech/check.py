@@ -15,7 +15,7 @@ from zoo.errors import UserError, counted
 from zoo_speech import audio
 from zoo_speech.audio import Recording, Sound
 from zoo_speech.spec import DecodeSpec, EmbedSpec, HeadSpec
-from zoo_speech.writing import by_rule, least_tokens
+from zoo_speech.writing import by_rule, least_tokens, quoted
 
 CLIPPED = 0.999
 """Of the full scale; a recording is clipped where more than `CLIPPED_SHARE` of its samples lie beyond."""
@@ -138,7 +138,7 @@ def _strangers(looks: dict[str, list[Look]]) -> Iterator[Finding]:
     for split in sorted(looks.keys() - {"train"}):
         strange = [look for look in looks[split] if seen and set(look.text) - set(seen)]
         if strange:
-            characters = " ".join(repr(each) for each in sorted({c for look in strange for c in look.text} - set(seen)))
+            characters = quoted(sorted({c for look in strange for c in look.text} - set(seen)))
             message = (
                 f"{split}: characters that no transcription of train has, so that no model writes them: {characters}; "
                 "move such recordings to train, or spell what is said otherwise"
@@ -146,9 +146,10 @@ def _strangers(looks: dict[str, list[Look]]) -> Iterator[Finding]:
             yield Finding("outside the alphabet", message, [look.id for look in strange])
     rare = sorted(character for character, count in seen.items() if count < RARE)
     if rare:
-        listed = " ".join(repr(each) for each in rare)
         holding = [look.id for look in looks["train"] if set(look.text) & set(rare)]
-        yield Finding("rare characters", f"in fewer than {RARE} transcriptions of train: {listed}", holding, "warning")
+        yield Finding(
+            "rare characters", f"in fewer than {RARE} transcriptions of train: {quoted(rare)}", holding, "warning"
+        )
 
 
 def _sound(looks: Sequence[Look]) -> Iterator[Finding]:

@@ -6,6 +6,7 @@ SRILM and KenLM.
 
 import gzip
 import math
+import re
 import zlib
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,6 +22,7 @@ RESERVED = frozenset({BEGIN, END, UNKNOWN, "<UNK>"})
 IMPOSSIBLE = -99.0
 """The logarithm that ARPA files give what is never asked for."""
 NGram = tuple[str, ...]
+_COUNT = re.compile(r"ngram\s+(\d+)\s*=\s*(\d+)")
 
 
 class Weight(NamedTuple):
@@ -163,29 +165,31 @@ def from_arpa(text: str) -> LanguageModel:
     """
     weights: dict[NGram, Weight] = {}
     promised: dict[int, int] = {}
-    order = 0
+    held: Counter[int] = Counter()
+    size = 0
     for line in _body(text):
-        if line.startswith("ngram "):
-            size, number = line.removeprefix("ngram ").split("=")
-            promised[int(size)] = int(number)
+        if count := _COUNT.fullmatch(line):
+            promised[int(count[1])] = int(count[2])
             continue
         if line.startswith("\\"):
-            order = int(line.strip("\\").removesuffix("-grams:"))
+            size = int(line.strip("\\").removesuffix("-grams:"))
             continue
+        if not size:
+            raise ValueError(f"'{line[:60]}' is no count")
         number, *words = line.split()
-        backoff = float(words.pop()) if len(words) > order else 0.0
-        if len(words) != order:
-            raise ValueError(f"the line '{line[:60]}' holds no {order} words")
+        backoff = float(words.pop()) if len(words) > size else 0.0
+        if len(words) != size:
+            raise ValueError(f"the line '{line[:60]}' holds no {size} words")
         weights[tuple(words)] = Weight(float(number), backoff)
-    if not order:
+        held[size] += 1
+    if not weights:
         raise ValueError("it has no n-grams")
-    held = Counter(len(ngram) for ngram in weights)
-    for size, number in promised.items():
-        if held[size] != number:
-            raise ValueError(f"it promises {number} n-grams of {size} and holds {held[size]}, as if it were damaged")
+    for each, number in promised.items():
+        if held[each] != number:
+            raise ValueError(f"it promises {number} n-grams of {each} and holds {held[each]}, as if it were damaged")
     unknown = next((ngram for ngram in ((UNKNOWN,), ("<UNK>",)) if ngram in weights), None)
     weights[(UNKNOWN,)] = weights[unknown] if unknown else Weight(IMPOSSIBLE)
-    return LanguageModel(weights, order)
+    return LanguageModel(weights, max(held))
 
 
 def _body(text: str) -> Iterator[str]:

@@ -33,7 +33,7 @@ from zoo_speech.places import PLACES, load_place, num_listed
 from zoo_speech.spec import HeadSpec, decoder_core, rooms
 from zoo_speech.timing import Word, align, to_srt, to_vtt
 from zoo_speech.windows import stitch, windowed
-from zoo_speech.writing import BLANK, by_rule, least_tokens, stored, unwritable, write
+from zoo_speech.writing import BLANK, by_rule, least_tokens, quoted, stored, unwritable, write
 
 
 class SpeechToText:
@@ -68,10 +68,12 @@ class SpeechToText:
             notes = [*notes, *filter(None, [about_long(train.lengths or (), decoding.window_seconds)])]
         symbols = stored(info)
         settings = {"head.num_symbols": len(symbols.texts)}
-        for name, part in (("validation", validation), ("test", test)):
+        for name, part in (("train", train), ("validation", validation), ("test", test)):
             if strange := unwritable((by_rule(each, head) for each in part.targets), symbols):
-                listed = " ".join(map(repr, strange))
-                notes = [*notes, f"{name}: characters that the model cannot write, and so gets wrong: {listed}"]
+                notes = [
+                    *notes,
+                    f"{name}: characters that the model cannot write, and so gets wrong: {quoted(strange)}",
+                ]
         return Splits(train, validation, test, info, settings, notes)
 
     @staticmethod

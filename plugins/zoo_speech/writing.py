@@ -23,6 +23,7 @@ from zoo_speech.spec import HeadSpec
 
 BLANK = 0
 """The symbol that CTC emits where nothing new is said."""
+LISTED = 20
 MARK = "▁"
 """Begins a word, in pieces."""
 
@@ -130,7 +131,13 @@ class Pieces:
 
 def unwritable(texts: Iterable[str], symbols: Symbols) -> list[str]:
     """The characters of texts that no symbol has, sorted."""
-    return sorted(set().union(*texts) - set().union(*symbols.texts) - {" "})
+    return sorted(set().union(*texts) - set().union(*symbols.texts))
+
+
+def quoted(characters: Sequence[str]) -> str:
+    """Characters as a message lists them, some of many."""
+    more = len(characters) - LISTED
+    return " ".join(map(repr, characters[:LISTED])) + (f" and {more} more" if more > 0 else "")
 
 
 def least_tokens(symbols: Sequence[int]) -> int:

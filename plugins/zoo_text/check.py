@@ -3,7 +3,7 @@
 import re
 import unicodedata
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from rapidfuzz.distance import Levenshtein
@@ -20,8 +20,8 @@ RARE = 0.1
 SEPARATORS = "|;,"
 """What may stand between labels in a cell."""
 REPLACEMENT = "\ufffd"
-CONTROL = re.compile("[\u0080-\u009f]")
-"""Characters that no text has, but Windows-1252 that was once read as Latin-1."""
+CONTROL = re.compile("[\u0080-\u0084\u0086-\u009f]")
+"""Characters of Windows-1252 that was once read as Latin-1; U+0085 is a line's end to some."""
 MOJIBAKE = re.compile("Ã[\u0080-\u00bf]|â€|Â[\u00a0-\u00bf]")
 """UTF-8 that was once read as Latin-1 or Windows-1252."""
 
@@ -55,8 +55,8 @@ def _encoding(entries: Sequence[Entry]) -> Iterator[Finding]:
     twice = [each.id for each in entries if MOJIBAKE.search(each.text)]
     if twice:
         yield Finding("encoding", "UTF-8 was read as Latin-1 once ('Ã©' for 'é'); convert it again", twice, "warning")
-    if control := [each.id for each in entries if CONTROL.search(each.text)]:
-        message = "control characters (U+0080 to U+009F): Windows-1252 was read as Latin-1 once; convert it again"
+    if control := [each.id for each in entries if CONTROL.search(each.text) and not MOJIBAKE.search(each.text)]:
+        message = "control characters, as where Windows-1252 was read as Latin-1; convert it again, or replace them"
         yield Finding("encoding", message, control, "warning")
 
 
@@ -111,16 +111,22 @@ def joined_labels(source: Source) -> str | None:
         return None
     labels = set(source.info["classes"])
     joined = {
-        separator: [label for label in sorted(labels) if set(labels_of(label, separator)) & (labels - {label})]
+        separator: [label for label in sorted(labels) if _is_joined(labels_of(label, separator), separator, labels)]
         for separator in SEPARATORS
     }
     separator = max(SEPARATORS, key=lambda each: len(joined[each]))
     if found := joined[separator]:
         return (
             f"{counted(len(found), 'label')} such as '{found[0]}' may be several; those of a table are parted by "
-            f'--set "data.label_separator={separator}"'
+            f'--set "data.label_separator={separator}"; leave it where each is one'
         )
     return None
+
+
+def _is_joined(parts: Sequence[str], separator: str, labels: Collection[str]) -> bool:
+    """Some part is a label of its own; all are where a comma parts them, as it does within many a name."""
+    known = [part in labels for part in parts]
+    return len(parts) > 1 and (all(known) if separator == "," else any(known))
 
 
 def _mistyped(name: str, other: str) -> bool:

@@ -23,7 +23,7 @@ from zoo.contract import (
     Tracker,
     hookimpl,
 )
-from zoo.errors import UserError
+from zoo.errors import RunWarning, UserError
 
 if TYPE_CHECKING:
     from zoo.evaluator import evaluate
@@ -56,6 +56,7 @@ __all__ = [
     "Record",
     "Report",
     "Run",
+    "RunWarning",
     "Source",
     "Splits",
     "Table",

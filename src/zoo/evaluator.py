@@ -14,7 +14,6 @@ import numpy as np
 import torch
 
 from zoo import device as devices
-from zoo.checkpoint import Checkpoint
 from zoo.contract import Dataset, Drawable, Item, Measures, Splits
 from zoo.data.splits import Subset
 from zoo.errors import UserError, unknown
@@ -23,7 +22,7 @@ from zoo.inference import Predictions, portions
 from zoo.metrics import intervals
 from zoo.registry import open_registry, revise
 from zoo.report import Report, commit, draw_curves, versions
-from zoo.run import Run, open_run
+from zoo.run import Chosen, Run, open_run
 from zoo.specs import RunSpec
 
 SPLITS = ("train", "validation", "test")
@@ -85,10 +84,10 @@ def evaluate(
     run = run if isinstance(run, Run) else open_run(run)
     where = devices.pick(device or run.spec.train.device)
     spec = _revised(run.spec, data, on_error, settings)
-    checkpoint = run.checkpoint()
-    splits = run.task_class.datasets(spec, checkpoint.metadata()["info"])
+    chosen = run.choose()
+    splits = run.task_class.datasets(spec, chosen.checkpoint.metadata()["info"])
     notes = [*splits.notes, *_notes(splits, split, seen=spec.data.name == run.spec.data.name)]
-    return _examine(run, checkpoint, spec, splits, split, device=where, notes=notes)
+    return _examine(run, chosen, spec, splits, split, device=where, notes=notes)
 
 
 def _revised(
@@ -112,16 +111,16 @@ def examine(run: Run, splits: Splits, split: str, *, notes: Sequence[str]) -> Re
     Raises:
         UserError: The split is empty or cannot be read.
     """
-    checkpoint = run.checkpoint()
+    chosen = run.choose()
     device = devices.pick(run.spec.train.device)
-    report = _examine(run, checkpoint, run.spec, splits, split, device=device, notes=notes)
-    curves = partial(draw_curves, rows=run.metrics(), primary=report.primary, best_step=checkpoint.step)
+    report = _examine(run, chosen, run.spec, splits, split, device=device, notes=notes)
+    curves = partial(draw_curves, rows=run.metrics(), primary=report.primary, best_step=chosen.checkpoint.step)
     return replace(report, figures={**report.figures, "learning-curves": curves})
 
 
 def _examine(
     run: Run,
-    checkpoint: Checkpoint,
+    chosen: Chosen,
     spec: RunSpec,
     splits: Splits,
     split: str,
@@ -133,9 +132,9 @@ def _examine(
     place = f"{'all splits' if split == ALL else f'the {split} split'} of '{spec.data.name}'"
     if not len(dataset):
         raise UserError(f"{place} is empty\nevaluate another one with --split")
+    checkpoint, which, lost = chosen
     task = run.load_task(checkpoint, spec)
     model = run.load_model(checkpoint).to(device)
-    lost = run.lost_best(checkpoint)
 
     started = time.perf_counter()
     # What is unreadable is skipped here, so that all of it is named at once.
@@ -164,7 +163,7 @@ def _examine(
         checkpoint={
             "step": checkpoint.step,
             "weights": "averaged" if checkpoint.ema_weights else "trained",
-            "chosen": "best" if run.best_step(checkpoint) == checkpoint.step else "newest",
+            "chosen": which,
         },
         versions=versions(["attention-zoo", "torch", "numpy"])
         | {stamp.distribution: stamp.version for stamp in spec.plugins.values()},

@@ -7,13 +7,13 @@ import fcntl
 import json
 import time
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from zoo import plugins, registry
 from zoo.checkpoint import Checkpoint, checkpoint_at, newest_checkpoint
@@ -26,6 +26,14 @@ from zoo.specs import RunSpec
 if TYPE_CHECKING:
     from zoo.core.model import Model
     from zoo.report import Report
+
+
+class Chosen(NamedTuple):
+    """A checkpoint, what it is to its run, and what to know where a better one is lost."""
+
+    checkpoint: Checkpoint
+    which: Literal["best", "newest"]
+    note: str | None = None
 
 
 @dataclass(frozen=True)
@@ -116,41 +124,53 @@ class Run:
         path = self.folder / "report.json"
         return Report.from_json(path.read_text()) if path.exists() else None
 
-    def checkpoint(self, which: Literal["best", "newest"] = "best") -> Checkpoint:
-        """The best checkpoint by validation, or the newest; where the best is lost, the newest with a `RunWarning`.
+    def choose(self) -> Chosen:
+        """The best checkpoint by validation; where that is lost, the newest whole one, with a `RunWarning`.
 
         Raises:
             UserError: There is no whole checkpoint.
         """
+        newest, broken = self._newest()
+        remembered = self._remembered_best()
+        best = newest.trainer()["best"] if remembered is None else {"step": remembered}
+        if best is None or best["step"] == newest.step:
+            chosen = newest
+        else:
+            chosen = checkpoint_at(self.checkpoints, best["step"]) or newest
+        is_best = best is not None and best["step"] == chosen.step
+        if best is not None and not is_best:
+            lost = f"the best checkpoint by validation, of step {best['step']}, is missing or broken"
+        elif broken and remembered is None:
+            lost = "; ".join(broken)
+        else:
+            return Chosen(chosen, "best" if is_best else "newest")
+        note = f"{lost}; that of step {chosen.step} stands in for it"
+        warnings.warn(f"run '{self.folder}': {note}\ncopy its folder back, or train again", RunWarning, stacklevel=2)
+        return Chosen(chosen, "best" if is_best else "newest", note)
+
+    def checkpoint(self, which: Literal["best", "newest"] = "best") -> Checkpoint:
+        """The best checkpoint by validation, as `choose` has it, or the newest.
+
+        Raises:
+            UserError: There is no whole checkpoint.
+        """
+        return self.choose().checkpoint if which == "best" else self._newest()[0]
+
+    def _newest(self) -> tuple[Checkpoint, Sequence[str]]:
+        """The newest whole checkpoint, and a line on each newer one that is broken."""
         newest, broken = newest_checkpoint(self.checkpoints)
         if newest is None:
             why = "".join(f"\n  {line}" for line in broken)
-            raise UserError(
-                f"run '{self.folder}' has no checkpoint to load{why}\n"
-                f"go on with 'zoo train {self.spec.model} --out {self.folder} --resume'"
-            )
-        best = self.best_step(newest)
-        if which == "newest" or best in (None, newest.step):
-            return newest
-        if (found := checkpoint_at(self.checkpoints, best)) is None:
-            warnings.warn(f"run '{self.folder}': {self.lost_best(newest)}", RunWarning, stacklevel=2)
-        return found or newest
+            resume = f"go on with 'zoo train {self.spec.model} --out {self.folder} --resume'"
+            remedy = "copy their folders back, or train anew in another folder" if broken else resume
+            raise UserError(f"run '{self.folder}' has no checkpoint to load{why}\n{remedy}")
+        return newest, broken
 
-    def best_step(self, newest: Checkpoint) -> int | None:
-        """The best step by validation; None where there was no validation yet."""
-        # A finished run's status remembers it even where the newest checkpoint, which says it too, is broken.
-        best = self.status().get("best") or newest.trainer()["best"]
-        return best and best["step"]
-
-    def lost_best(self, checkpoint: Checkpoint) -> str | None:
-        """What to know of a checkpoint that stands in for the best one; None of one that doesn't."""
-        best = self.best_step(checkpoint)
-        if best in (None, checkpoint.step):
-            return None
-        return (
-            f"the best checkpoint by validation, of step {best}, is missing or broken; "
-            f"that of step {checkpoint.step} stands in for it"
-        )
+    def _remembered_best(self) -> int | None:
+        """The best step as a finished run's status has it, even where the newest checkpoint is broken."""
+        best = self.status().get("best")
+        step = best.get("step") if isinstance(best, dict) else None
+        return step if isinstance(step, int) else None
 
     def load_task(self, checkpoint: Checkpoint | None = None, spec: RunSpec | None = None) -> Task:
         """The run's task, told what the training data decided, such as the class names.

@@ -20,7 +20,7 @@ from torch.optim.swa_utils import AveragedModel
 
 from zoo import device as devices
 from zoo import evaluator, inference, plugins
-from zoo.checkpoint import Found, discard_after, prune, restore, save_checkpoint
+from zoo.checkpoint import Found, checkpoint_at, discard_after, prune, restore, save_checkpoint
 from zoo.contract import Dataset, Splits
 from zoo.data.loader import Loaded, training_batches
 from zoo.data.sampler import Plan
@@ -239,6 +239,11 @@ def _restored(
                 f"the {name} data of '{run.folder}' changed: it had {counted(before['items'], 'item')}, now it has "
                 f"{now['items']:,}{others}\nput the data back as it was, or train in another folder"
             )
+    best = state.best
+    if best and best["step"] != newest.step and checkpoint_at(run.checkpoints, best["step"]) is None:
+        lost = f"the best checkpoint by validation, of step {best['step']}, is missing or broken"
+        notes.append(f"{lost}; the best is chosen among those that follow")
+        state.best, state.since_best = None, 0
     if run.spec.plugins != plugins.stamps(run.spec.task):
         notes.append("the plugin's code changed since the run began; the rest may differ from a run never stopped")
     discard_after(run.checkpoints, state.step)

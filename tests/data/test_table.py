@@ -54,8 +54,13 @@ def test_a_cell_may_be_very_long(tmp_path: Path) -> None:
     [
         ("a.csv", "", "is empty"),
         ("a.csv", "text,label\n", "a header, but no rows"),
-        ("a.csv", b"text,label\ncaf\xe9,x\n", r"not UTF-8: byte 0xe9 in line 2\nsave it as UTF-8.*iconv -f cp1252"),
-        ("a.csv", b"text,label\na\x81,x\n", r"not UTF-8: byte 0x81 in line 2\nsave it as UTF-8.*iconv -f latin1"),
+        ("a.csv", b"text,label\ncaf\xe9,x\n", r"not UTF-8: byte 0xe9 in line 2\n.* save it as UTF-8.*iconv -f cp1252"),
+        ("a.csv", b"text,label\na\x81,x\n", r"not UTF-8: byte 0x81 in line 2\n.* save it as UTF-8.*iconv -f latin1"),
+        (
+            "a.csv",
+            "text,label\ncafé,x\nthé,y\n".encode() + b"\xc3",
+            r"byte 0xc3 in line 4\nthe rest is: export or copy",
+        ),
         ("a.csv", "text,label\na,x\n".encode("utf-16"), "is UTF-16, not UTF-8"),
         ("a.csv", "text,label\na\0b,x\n", "a NUL byte in line 2"),
         ("a.csv", "text,label\na,b,x\nfine,y\n", r"has 2 columns, but line 2 has 3 fields; so wrong are 1 line: 2"),

@@ -188,6 +188,10 @@ def test_an_arpa_file_is_read_as_others_write_it() -> None:
     assert model.score(("a",), "a") == pytest.approx(-0.2 - 0.7)
     assert model.score((BEGIN,), "b") == pytest.approx(-0.3 - 1.5)
     assert model.words == {"a"}
+    one, two = ARPA.index("\\1-grams"), ARPA.index("\\2-grams")
+    turned = ARPA[:one] + ARPA[two : ARPA.index("\\end\\")] + ARPA[one:two] + "\\end\\\n"
+    again = from_arpa(turned.replace("ngram 1=4", "ngram\t1 = 4"))
+    assert (again.weights, again.order) == (model.weights, 2)
     open_vocabulary = from_arpa(ARPA.replace("<UNK>", "<unk> -0.9").replace("-0.4 a </s>", "-0.4 <unk> a"))
     assert open_vocabulary.score(("zebra",), "a") == -0.4
     assert open_vocabulary.score(("zebra",), "zebra") == pytest.approx(-0.9 - 1.5)
@@ -201,7 +205,7 @@ def test_an_arpa_file_is_read_as_others_write_it() -> None:
         (ARPA.replace("-0.7 a -0.2", "x a -0.2"), "could not convert"),
         (ARPA.replace("-0.1 <s> a", "-0.1"), "holds no 2 words"),
         (ARPA.replace("-0.1 <s> a\n", ""), "promises 2 n-grams of 2 and holds 1"),
-        (ARPA.replace("ngram 2=2", "ngram 2"), "not enough values"),
+        (ARPA.replace("ngram 2=2", "ngram 2=4,000"), "'ngram 2=4,000' is no count"),
         (b"\xff\xfe\x00", "codec can't decode"),
     ],
 )

@@ -359,6 +359,13 @@ def test_characters_that_no_symbol_has_are_told(symbols: str, tmp_path: Path) ->
     told = "validation: characters that the model cannot write, and so gets wrong: 'é'"
     assert [note for note in splits.notes if "cannot write" in note] == [told]
     assert told in SpeechToText.datasets(spec, splits.info).notes
+    foreign = write_folder(tmp_path / "foreign", [f"{i}{i}.wav,{chr(0x4E00 + i)}" for i in range(40)])
+    for i in range(40):
+        soundfile.write(foreign / f"{i}{i}.wav", rng.normal(0, 0.1, 1600), 16000)
+    other = open_registry().resolve("stt-micro", data=str(foreign)).spec
+    notes = [note for note in SpeechToText.datasets(other, splits.info).notes if "cannot write" in note]
+    assert [note.partition(":")[0] for note in notes] == ["train", "validation", "test"]
+    assert notes[0].endswith(" more")
 
 
 def test_long_recordings_of_training_are_told(tmp_path: Path) -> None:

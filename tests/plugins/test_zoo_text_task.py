@@ -279,7 +279,7 @@ def test_what_check_finds(tmp_path: Path) -> None:
     several = next(finding for finding in found if finding.kind == "several labels")
     assert several.message == (
         "1 label such as 'positive|negative' may be several; those of a table are parted by "
-        '--set "data.label_separator=|"'
+        '--set "data.label_separator=|"; leave it where each is one'
     )
     named = {finding.kind: list(finding.items) for finding in found}
     assert named["unusable"] == ["reviews.csv:64"]
@@ -288,6 +288,14 @@ def test_what_check_finds(tmp_path: Path) -> None:
     assert encoding == [["reviews.csv:65"], ["reviews.csv:66"], ["reviews.csv:69"]]
     leaks = [item for finding in found if finding.kind == "leak" for item in finding.items]
     assert {"reviews.csv:67", "reviews.csv:68"} <= set(leaks)
+
+
+@pytest.mark.parametrize("labels", [("Paris", "Paris, France"), ("yes", "yes, but"), ("red|", "red")])
+def test_labels_that_look_like_one_are_left_alone(labels: tuple[str, ...], tmp_path: Path) -> None:
+    rows = [f'text number {i},"{label}"' for i in range(20) for label in labels]
+    (tmp_path / "a.csv").write_text("\n".join(["text,label", *rows]))
+    spec = open_registry().resolve("text-micro", data=str(tmp_path / "a.csv")).spec
+    assert not any("may be several" in note for note in TextClassification.datasets(spec).notes)
 
 
 def test_training_tells_labels_that_look_like_several(tmp_path: Path) -> None:

@@ -52,24 +52,26 @@ def _options(
         require(plugin)
 
 
+_format_others = warnings.formatwarning
+
+
+def _format_warning(message: Warning | str, category: type[Warning], *place: Any, **line: Any) -> str:
+    """Ours are for whoever typed the command, not for whoever wrote it."""
+    ours = issubclass(category, RunWarning)
+    return f"zoo: {message}\n" if ours else _format_others(message, category, *place, **line)
+
+
 def main() -> None:
     """Run a command. A `UserError` is one message and exit status 2; anything else is a fault of ours."""
     signal.signal(signal.SIGINT, _stop)
     warnings.formatwarning = _format_warning
+    warnings.simplefilter("always", RunWarning)
     try:
         _refuse_empty(sys.argv[1:])
         app()
     except UserError as error:
         print(f"zoo: {error}", file=sys.stderr)
         sys.exit(2)
-
-
-_format_others = warnings.formatwarning
-
-
-def _format_warning(message: Warning | str, category: type[Warning], *place: Any) -> str:
-    """Ours are for whoever typed the command, not for whoever wrote it."""
-    return f"zoo: {message}\n" if issubclass(category, RunWarning) else _format_others(message, category, *place)
 
 
 FLAGS = ("--json", "--resume", "--")

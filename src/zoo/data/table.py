@@ -120,7 +120,10 @@ def read_text(path: Path) -> str:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
-        remedy = _recode(path, _western(content))
+        known = content.decode("utf-8", "replace")
+        damaged = sum(each > "\x7f" for each in known) > 2 * known.count("\ufffd")  # much of it is UTF-8
+        western = f"if its language is a Western one, {_recode(path, _western(content))}"
+        remedy = "the rest is: export or copy it anew" if damaged else western
         raise UserError(f"'{path}' is not UTF-8: byte 0x{content[error.start]:02x} in line {line}\n{remedy}") from error
     if "\0" in text:
         line = text.count("\n", 0, text.index("\0")) + 1
