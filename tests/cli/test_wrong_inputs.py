@@ -302,7 +302,7 @@ def test_a_corrupt_newest_checkpoint_gives_way_to_the_last_good_one(zoo: Zoo, pi
         (b"I liked it,good\nI did not,bad\n", "none of its columns is called"),
         (b"text\nfine\n", "has a single column, 'text'"),
         (b"text,label\nfi\0ne,good\n", "a NUL byte in line 2"),
-        (b"text,label\ncaf\xe9,good\n", "not UTF-8: byte 0xe9 in line 2 save it as UTF-8, such as by: iconv"),
+        (b"text,label\ncaf\xe9,good\n", "not UTF-8: byte 0xe9 in line 2 if its language is a Western one, save"),
         (b"text,label\none, two,good\n", "line 2 has 3 fields"),
         (b"text,label\na,good\nb,\nc,bad\n", "1 item of '{}' cannot be used: table.csv:3: it has no label mend"),
         (b"text,label\na,good\nb,good\nc,good\n", "has a single class, 'good'"),
