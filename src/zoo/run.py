@@ -132,21 +132,17 @@ class Run:
         """
         newest, broken = self._newest()
         remembered = self._remembered_best()
-        best = newest.trainer()["best"] if remembered is None else {"step": remembered}
-        if best is None or best["step"] == newest.step:
-            chosen = newest
-        else:
-            chosen = checkpoint_at(self.checkpoints, best["step"]) or newest
-        is_best = best is not None and best["step"] == chosen.step
-        if best is not None and not is_best:
-            lost = f"the best checkpoint by validation, of step {best['step']}, is missing or broken"
-        elif broken and remembered is None:
-            lost = "; ".join(broken)
-        else:
-            return Chosen(chosen, "best" if is_best else "newest")
+        best: int | None = remembered or (newest.trainer()["best"] or {}).get("step")
+        chosen = newest if best in (None, newest.step) else checkpoint_at(self.checkpoints, best) or newest
+        which = "best" if chosen.step == best else "newest"
+        lost = "; ".join(broken) if remembered is None else ""
+        if best not in (None, chosen.step):
+            lost = f"the best checkpoint by validation, of step {best}, is missing or broken"
+        if not lost:
+            return Chosen(chosen, which)
         note = f"{lost}; that of step {chosen.step} stands in for it"
         warnings.warn(f"run '{self.folder}': {note}\ncopy its folder back, or train again", RunWarning, stacklevel=2)
-        return Chosen(chosen, "best" if is_best else "newest", note)
+        return Chosen(chosen, which, note)
 
     def checkpoint(self, which: Literal["best", "newest"] = "best") -> Checkpoint:
         """The best checkpoint by validation, as `choose` has it, or the newest.
