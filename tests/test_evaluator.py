@@ -1,6 +1,7 @@
 """A run's report holds what its records say, from the best checkpoint, on the split that was asked for."""
 
 import dataclasses
+import json
 import math
 import shutil
 from collections.abc import Sequence
@@ -176,12 +177,37 @@ def test_a_lost_best_checkpoint_gives_way_to_the_newest_and_the_report_says_so(t
         later = trained.checkpoints / f"step-{best.step + 1:08d}"
         shutil.copytree(best.folder, later)
         newest = Checkpoint(later)
-    best.weights.write_bytes(b"")
-    with pytest.warns(RunWarning, match=f"of step {best.step}, is missing or broken; that of step {newest.step}"):
+    for folder in trained.checkpoints.iterdir():
+        if folder != newest.folder:
+            Checkpoint(folder).weights.write_bytes(b"")
+    rows = [row for row in trained.metrics() if row["step"] != newest.step]
+    trained.metrics_file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    with pytest.warns(RunWarning, match=rf"of step {best.step}, is missing or broken; step {newest.step} was used"):
         report = evaluator.evaluate(trained)
     assert report.checkpoint == {"step": newest.step, "weights": "trained", "chosen": "newest"}
     (note,) = report.notes
     assert f"best checkpoint by validation, of step {best.step}, is missing or broken" in note
+
+
+@pytest.mark.parametrize(("higher_is_better", "left"), [(True, 3), (False, 2)])
+def test_a_lost_best_checkpoint_gives_way_to_the_best_that_is_left(
+    trained: Run, monkeypatch: pytest.MonkeyPatch, higher_is_better: bool, left: int
+) -> None:
+    newest = trained.checkpoint("newest")
+    best = {"step": 1, "metric": "score", "value": 0.5, "loss": 1.0, "higher_is_better": higher_is_better}
+    monkeypatch.setattr(Checkpoint, "trainer", lambda _: {"best": best})
+    (trained.folder / "status.json").unlink()
+    scores = {1: 0.5, 2: 0.1, 3: 0.8, 4: None, 5: 0.2, 98: 0.9, 99: 0.0}  # there are no checkpoints of 1, 98 and 99
+    rows = [{"split": "validation", "step": step, "score": score, "loss": 1.0} for step, score in scores.items()]
+    rows += [{**rows[2], "step": 5, "loss": 2.0}] if higher_is_better else []
+    trained.metrics_file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    for step in (2, 3, 4, 5):
+        shutil.copytree(newest.folder, trained.checkpoints / f"step-{step:08d}")
+    with pytest.warns(
+        RunWarning, match=rf"of step 1, .*; the best that is left is of step {left}; step {left} was used"
+    ):
+        chosen = trained.choose()
+    assert (chosen.checkpoint.step, chosen.which) == (left, "best left")
 
 
 def test_an_evaluation_verifies_its_checkpoint_once(trained: Run, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -201,7 +227,7 @@ def test_a_broken_newest_checkpoint_is_told_where_nothing_says_which_was_best(tr
     assert evaluator.evaluate(trained).notes == []  # the status remembers the best
     for status in ('{"state": "done", "best": 3}', '{"best": {"step": "3"}}', "[]"):
         (trained.folder / "status.json").write_text(status)
-        with pytest.warns(RunWarning, match=rf"{newest.folder.name} is not whole: .*; that of step {best.step} stands"):
+        with pytest.warns(RunWarning, match=rf"{newest.folder.name} is not whole: .*; step {best.step} was used"):
             report = evaluator.evaluate(trained)
         assert report.checkpoint["chosen"] == "best"
         assert len(report.notes) == 1
@@ -211,6 +237,12 @@ def test_where_every_checkpoint_is_broken_resuming_is_no_remedy(trained: Run) ->
     for folder in trained.checkpoints.iterdir():
         Checkpoint(folder).weights.write_bytes(b"")
     with pytest.raises(
-        UserError, match=r"no checkpoint to load(\n.*is not whole.*)+\ncopy their folders back, or train anew"
+        UserError, match=r"no checkpoint to load(\n.*is not whole.*)+\ncopy its checkpoints back, or train anew"
     ):
+        trained.checkpoint()
+    shutil.rmtree(trained.checkpoints)
+    with pytest.raises(UserError, match=r"no checkpoint to load\ncopy its checkpoints back, or train anew"):
+        trained.checkpoint()
+    (trained.folder / "status.json").unlink()
+    with pytest.raises(UserError, match=r"no checkpoint to load\ngo on with 'zoo train tiny --out .* --resume'"):
         trained.checkpoint()

@@ -53,6 +53,7 @@ def test_it_learns_and_leaves_a_whole_run_folder(tiny: str, tmp_path: Path) -> N
     assert train_rows[0].keys() >= {"lr", "grad_norm", "items_per_second", "data_wait", "memory_bytes"}
     best = max(validation, key=lambda row: (row["accuracy"], -row["loss"]))
     expected = {"step": best["step"], "metric": "accuracy", "value": best["accuracy"], "loss": best["loss"]}
+    expected["higher_is_better"] = True
     assert run.status()["best"] == expected
     assert run.checkpoint().step == best["step"]
 
@@ -148,18 +149,23 @@ def test_only_the_newest_and_the_best_checkpoints_stay(tiny: str, tmp_path: Path
     assert kept == {36, run.status()["best"]["step"]}
 
 
-def test_a_lost_best_checkpoint_is_told_on_resuming_and_another_becomes_the_best(
+def test_a_lost_best_checkpoint_is_told_on_resuming_and_the_best_that_is_left_takes_its_place(
     tiny: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    plan = {"train__lr": 1e-30, "train__epochs": 4, "train__keep": 9}  # all evaluations tie: the first is the best
-    _copy_until(trained(tmp_path / "whole", **plan), tmp_path / "cut", 12)
+    plan = {"train__lr": 1e-30, "train__patience": 3, "train__epochs": 50, "train__keep": 99}  # all evaluations tie
+    whole = trained(tmp_path / "whole", **plan)
+    assert (whole.checkpoint().step, whole.status()["step"]) == (6, 24)
+    _copy_until(whole, tmp_path / "none", 0)
+    train("tiny", out=tmp_path / "none", resume=True)
+    assert "no checkpoint is left: the training begins anew" in " ".join(capsys.readouterr().err.split())
+    _copy_until(whole, tmp_path / "cut", 18)
     cut = open_run(tmp_path / "cut")
-    assert cut.checkpoint().step == 6
     shutil.rmtree(cut.checkpoint().folder)
     resumed = train("tiny", out=cut.folder, resume=True)
     said = " ".join(capsys.readouterr().err.split())
-    assert "the best checkpoint by validation, of step 6, is missing or broken; the best is chosen among those" in said
-    assert resumed.checkpoint().step == resumed.status()["best"]["step"] == 18
+    assert "of step 6, is missing or broken; the best that is left is of step 12" in said
+    assert resumed.checkpoint().step == resumed.status()["best"]["step"] == 12
+    assert resumed.status()["step"] == 24  # patience is what it was
 
 
 def test_a_loss_that_is_not_finite_stops_before_the_step(tiny: str, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from zoo.contract import Source
 from zoo.data.folder import by_split, split_named, subfolders
 from zoo.data.table import SUFFIXES as TABLES
 from zoo.data.table import find_column, pick_column, read_sheet
-from zoo.errors import UserError
+from zoo.errors import UserError, listing
 from zoo.files import user_path
 from zoo.specs import DataSpec
 from zoo_speech import audio, morse
@@ -41,15 +41,16 @@ def load_place(data: DataSpec) -> Source:
         return make_source(found.parts, data, [found.note])
     if (own := _list_in(path)) is not None:
         return _read_lists({"train": own}, path, data)
-    lists = by_split(path, [each for each in sorted(path.iterdir()) if each.suffix.lower() in TABLES])
+    tables = [each for each in sorted(path.iterdir()) if each.is_file() and each.suffix.lower() in TABLES]
+    lists = by_split(path, tables)
     if not lists:
         folders = [folder for folder in subfolders(path) if _list_in(folder) is not None]
         lists = {split: own for split, folder in by_split(path, folders).items() if (own := _list_in(folder))}
     if not lists and (found := recognise(path)) is not None:
         return make_source(found.parts, data, [found.note])
     if not lists:
-        others = [f"'{each}'" for each in sorted(path.iterdir()) if each.suffix.lower() in TABLES]
-        hint = f", or give the path of {' or '.join(others[:3])}" if others else ""
+        named = listing([f"'{each}'" for each in tables], 3, " or ")
+        hint = f", or give the path of {named}" if tables else ""
         raise UserError(
             f"'{path}' has no list of transcriptions\nadd a metadata.csv with file_name,transcription{hint}"
         )

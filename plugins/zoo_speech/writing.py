@@ -18,12 +18,13 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 
-from zoo.errors import UserError
+from zoo.errors import UserError, listing
 from zoo_speech.spec import HeadSpec
 
 BLANK = 0
 """The symbol that CTC emits where nothing new is said."""
 LISTED = 20
+"""Characters that a message names."""
 MARK = "▁"
 """Begins a word, in pieces."""
 
@@ -134,10 +135,9 @@ def unwritable(texts: Iterable[str], symbols: Symbols) -> list[str]:
     return sorted(set().union(*texts) - set().union(*symbols.texts))
 
 
-def quoted(characters: Sequence[str]) -> str:
-    """Characters as a message lists them, some of many."""
-    more = len(characters) - LISTED
-    return " ".join(map(repr, characters[:LISTED])) + (f" and {more} more" if more > 0 else "")
+def quoted(characters: Iterable[str]) -> str:
+    """Characters as a message lists them."""
+    return listing([repr(each) for each in characters], LISTED, " ")
 
 
 def least_tokens(symbols: Sequence[int]) -> int:

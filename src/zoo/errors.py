@@ -1,6 +1,6 @@
 """What a user did wrong, said once: what, where, what was allowed, the remedy."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 
 
@@ -15,6 +15,12 @@ class RunWarning(UserWarning):
 def counted(number: int, thing: str) -> str:
     """``1 item``, ``2,000 items``."""
     return f"{number:,} {thing}{'' if number == 1 else 's'}"
+
+
+def listing(words: Sequence[str], most: int, separator: str = ", ") -> str:
+    """``a, b, c and 5 more``."""
+    more = len(words) - most
+    return separator.join(words[:most]) + (f" and {more:,} more" if more > 0 else "")
 
 
 def did_you_mean(name: str, allowed: Iterable[str]) -> str:

@@ -38,8 +38,8 @@ class Report:
         loss: What training minimises, such as cross-entropy with its label smoothing; mean over the split.
         metrics: Figures with 95 % bootstrap intervals.
         commit: Of the zoo's own checkout, with ``+changes`` where its files differ from it; None when installed.
-        checkpoint: ``{"step": ..., "weights": "trained" | "averaged", "chosen": "best" | "newest"}``; the best is so
-            by validation, and a run without validation has none.
+        checkpoint: ``{"step": ..., "weights": "trained" | "averaged", "chosen": "best" | "best left" |
+            "newest"}``; the best is so by validation, and a run without validation has none.
         seconds: Wall time of the pass over the split.
         real_time_factor: Those over the time that the items last, where they are of time.
         skipped: Items that could not be read, and why.
@@ -181,7 +181,8 @@ class Report:
         )
         if self.real_time_factor is not None:
             speed += f", real-time factor {self.real_time_factor:.3g}"
-        chosen = {"best": "best by validation", "newest": "the newest"}[self.checkpoint["chosen"]]
+        chosen = {"best": "best by validation", "best left": "the best left", "newest": "the newest"}
+        chosen = chosen[self.checkpoint["chosen"]]
         return [
             ("checkpoint", f"step {self.checkpoint['step']}, {chosen}, {self.checkpoint['weights']} weights"),
             *[("set for it", ", ".join(f"{key}={value}" for key, value in self.settings.items()))]

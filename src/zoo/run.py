@@ -32,8 +32,14 @@ class Chosen(NamedTuple):
     """A checkpoint, what it is to its run, and what to know where a better one is lost."""
 
     checkpoint: Checkpoint
-    which: Literal["best", "newest"]
+    which: Literal["best", "best left", "newest"]
     note: str | None = None
+
+
+def rank(evaluation: Mapping[str, Any]) -> tuple[float, float]:
+    """The better an evaluation by validation, the higher. On a small split many tie; the lower loss then decides."""
+    sign = 1 if evaluation["higher_is_better"] else -1
+    return sign * evaluation["value"], -evaluation["loss"]
 
 
 @dataclass(frozen=True)
@@ -125,7 +131,7 @@ class Run:
         return Report.from_json(path.read_text()) if path.exists() else None
 
     def choose(self) -> Chosen:
-        """The best checkpoint by validation; where that is lost, the newest whole one, with a `RunWarning`.
+        """The best checkpoint by validation; where that is lost, with a `RunWarning`, the best that is left.
 
         Raises:
             UserError: There is no whole checkpoint.
@@ -133,16 +139,36 @@ class Run:
         newest, broken = self._newest()
         remembered = self._remembered_best()
         best: int | None = remembered or (newest.trainer()["best"] or {}).get("step")
-        chosen = newest if best in (None, newest.step) else checkpoint_at(self.checkpoints, best) or newest
-        which = "best" if chosen.step == best else "newest"
-        lost = "; ".join(broken) if remembered is None else ""
-        if best not in (None, chosen.step):
-            lost = f"the best checkpoint by validation, of step {best}, is missing or broken"
-        if not lost:
-            return Chosen(chosen, which)
-        note = f"{lost}; that of step {chosen.step} stands in for it"
-        warnings.warn(f"run '{self.folder}': {note}\ncopy its folder back, or train again", RunWarning, stacklevel=2)
-        return Chosen(chosen, which, note)
+        note = "; ".join(broken) if remembered is None else ""  # it may have been the best
+        if best in (None, newest.step):
+            chosen = Chosen(newest, "newest" if best is None else "best")
+        elif (whole := checkpoint_at(self.checkpoints, best)) is not None:
+            chosen = Chosen(whole, "best")
+        else:
+            left, note = self.best_left(best, newest)
+            other = checkpoint_at(self.checkpoints, left["step"]) if left else None
+            chosen = Chosen(other, "best left") if other else Chosen(newest, "newest")
+        if not note:
+            return chosen
+        note = f"{note}; step {chosen.checkpoint.step} was used"
+        remedy = "train again" if self.status().get("state") == "done" else self._resume
+        warnings.warn(f"run '{self.folder}': {note}\ncopy the lost folder back, or {remedy}", RunWarning, stacklevel=2)
+        return chosen._replace(note=note)
+
+    def best_left(self, lost: int, newest: Checkpoint) -> tuple[dict[str, Any] | None, str]:
+        """The best evaluation by validation whose checkpoint is whole, and a word on the one of step `lost`, which is
+        not."""
+        known = newest.trainer()["best"]
+        rows = self.metrics() if known else []
+        evaluations = [
+            {**known, "step": row["step"], "value": row[known["metric"]], "loss": row["loss"]}
+            for row in rows
+            if row["split"] == "validation" and None not in (row.get(known["metric"]), row["loss"])
+        ]
+        ranked = sorted(evaluations, key=rank, reverse=True)
+        left = next((each for each in ranked if checkpoint_at(self.checkpoints, each["step"])), None)
+        told = f"the best checkpoint by validation, of step {lost}, is missing or broken"
+        return left, told + (f"; the best that is left is of step {left['step']}" if left else "")
 
     def checkpoint(self, which: Literal["best", "newest"] = "best") -> Checkpoint:
         """The best checkpoint by validation, as `choose` has it, or the newest.
@@ -157,10 +183,14 @@ class Run:
         newest, broken = newest_checkpoint(self.checkpoints)
         if newest is None:
             why = "".join(f"\n  {line}" for line in broken)
-            resume = f"go on with 'zoo train {self.spec.model} --out {self.folder} --resume'"
-            remedy = "copy their folders back, or train anew in another folder" if broken else resume
+            lost = broken or self.status().get("state") == "done"
+            remedy = "copy its checkpoints back, or train anew in another folder" if lost else self._resume
             raise UserError(f"run '{self.folder}' has no checkpoint to load{why}\n{remedy}")
         return newest, broken
+
+    @property
+    def _resume(self) -> str:
+        return f"go on with 'zoo train {self.spec.model} --out {self.folder} --resume'"
 
     def _remembered_best(self) -> int | None:
         """The best step as a finished run's status has it, even where the newest checkpoint is broken."""

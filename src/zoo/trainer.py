@@ -26,11 +26,11 @@ from zoo.data.loader import Loaded, training_batches
 from zoo.data.sampler import Plan
 from zoo.data.seeding import seed_of
 from zoo.data.splits import Labelled
-from zoo.errors import UserError, counted
+from zoo.errors import UserError, counted, listing
 from zoo.files import to_json, write_atomically
 from zoo.optim import average, build_optimizer, learning_rate
 from zoo.progress import TrainingProgress, Window
-from zoo.run import Run
+from zoo.run import Run, rank
 from zoo.signals import Preempted, StopSignal
 
 
@@ -113,11 +113,15 @@ def fit(run: Run, splits: Splits, stop: StopSignal, found: Found, *, show_progre
         values = {"loss": result.loss, **evaluator.score(measures, len(result.records))}
         log("validation", epoch, values)
         progress.evaluated(state.step, epoch, values, measures.primary)
-        # On a small split many evaluations tie; the lower loss then decides.
-        sign = 1 if measures.higher_is_better else -1
-        found = {"step": state.step, "metric": measures.primary, "value": values[measures.primary], "loss": result.loss}
+        found = {
+            "step": state.step,
+            "metric": measures.primary,
+            "value": values[measures.primary],
+            "loss": result.loss,
+            "higher_is_better": measures.higher_is_better,
+        }
         state.since_best += 1
-        if math.isfinite(found["value"]) and (state.best is None or _rank(found, sign) > _rank(state.best, sign)):
+        if math.isfinite(found["value"]) and (state.best is None or rank(found) > rank(state.best)):
             state.best, state.since_best = found, 0
 
     def save() -> None:
@@ -208,10 +212,6 @@ def _refuse_unstorable(info: Mapping[str, Any]) -> None:
             ) from error
 
 
-def _rank(evaluation: Mapping[str, Any], sign: int) -> tuple[float, float]:
-    return sign * evaluation["value"], -evaluation["loss"]
-
-
 def _restored(
     run: Run, splits: Splits, found: Found, model: nn.Module, optimizer: Optimizer, ema: AveragedModel | None
 ) -> tuple[State, list[str]]:
@@ -227,8 +227,9 @@ def _restored(
         if notes:
             listed = "".join(f"\n  {note}" for note in notes)
             raise UserError(f"no checkpoint of '{run.folder}' is whole:{listed}\ntrain anew in another folder")
+        begun = run.metrics()
         _forget_after(run, 0)
-        return State(data=data), []
+        return State(data=data), ["no checkpoint is left: the training begins anew"] if begun else []
     restore(newest, model, optimizer, ema)
     state = State(**newest.trainer())
     for name in parts:
@@ -239,11 +240,10 @@ def _restored(
                 f"the {name} data of '{run.folder}' changed: it had {counted(before['items'], 'item')}, now it has "
                 f"{now['items']:,}{others}\nput the data back as it was, or train in another folder"
             )
-    best = state.best
-    if best and best["step"] != newest.step and checkpoint_at(run.checkpoints, best["step"]) is None:
-        lost = f"the best checkpoint by validation, of step {best['step']}, is missing or broken"
-        notes.append(f"{lost}; the best is chosen among those that follow")
-        state.best, state.since_best = None, 0
+    best = state.best["step"] if state.best else state.step
+    if best != state.step and checkpoint_at(run.checkpoints, best) is None:
+        state.best, lost = run.best_left(best, newest)
+        notes.append(lost)
     if run.spec.plugins != plugins.stamps(run.spec.task):
         notes.append("the plugin's code changed since the run began; the rest may differ from a run never stopped")
     discard_after(run.checkpoints, state.step)
@@ -268,10 +268,9 @@ def _forget_after(run: Run, step: int) -> None:
 
 def _not_finite(run: Run, step: int, loss: float, norm: float, loaded: Sequence[Loaded]) -> UserError:
     ids = [item for batch, _ in loaded if batch is not None for item in batch.ids]
-    listed = ", ".join(ids[:8]) + (f" and {len(ids) - 8} more" if len(ids) > 8 else "")
     return UserError(
         f"step {step + 1} gave loss {loss:.6g} and gradient norm {norm:.6g}; its update was not made\n"
-        f"items of the step: {listed}\n"
+        f"items of the step: {listing(ids, 8)}\n"
         f"the weights of step {step} are saved in '{run.folder}'\n"
         "look at these items, or train in another folder with a lower train.lr or --precision fp32"
     )

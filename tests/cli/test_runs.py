@@ -128,13 +128,15 @@ def test_predict_reads_stdin_and_writes_a_file(zoo: Callable[..., Ended], traine
 def test_predict_says_that_the_best_checkpoint_is_lost(trained: Run, files: list[Path]) -> None:
     best = trained.checkpoint()
     shutil.copytree(best.folder, trained.checkpoints / f"step-{best.step + 1:08d}")
-    best.weights.write_bytes(b"")
+    for folder in trained.checkpoints.iterdir():
+        if folder.name != f"step-{best.step + 1:08d}":
+            (folder / "model.safetensors").write_bytes(b"")
     command = [sys.executable, "-W", "ignore", "-m", "zoo", "predict", str(trained.folder), str(files[0]), "--json"]
     ended = subprocess.run(command, capture_output=True, text=True, check=True)
     assert len(json.loads(ended.stdout)) == 1
     assert ended.stderr == (
         f"zoo: run '{trained.folder}': the best checkpoint by validation, of step {best.step}, is missing or broken; "
-        f"that of step {best.step + 1} stands in for it\ncopy its folder back, or train again\n"
+        f"step {best.step + 1} was used\ncopy the lost folder back, or train again\n"
     )
 
 

@@ -221,8 +221,10 @@ def _overview(folder: Path) -> dict[str, Any]:
 
 
 def _eval_stem(run: Path, report: Report, split: str) -> str:
-    """``eval-DATA-SPLIT``; with a hash of what was set, and of the data's place where another has its name."""
+    """``eval-DATA-SPLIT``; with the step where it is not the best one, a hash of what was set, and of the data's place
+    where another has its name."""
     data = report.data
+    split += f"-step-{report.checkpoint['step']}" if report.checkpoint["chosen"] != "best" else ""
     split += f"-{crc32(repr(sorted(report.settings.items())).encode()):08x}" if report.settings else ""
     stem = f"eval-{_slug(Path(data).name)}-{split}"
     try:

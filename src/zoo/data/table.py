@@ -14,7 +14,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from zoo.errors import UserError, counted, did_you_mean
+from zoo.errors import UserError, counted, did_you_mean, listing
 
 SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson")
 LISTED = 10
@@ -97,8 +97,7 @@ def find_column(sheet: Sheet, known: Sequence[str]) -> str | None:
 
 
 def _named(columns: Sequence[str]) -> str:
-    shown = [f"'{each}'" if len(each) <= 40 else f"'{each[:40]}...'" for each in columns[:LISTED]]
-    return ", ".join(shown) + (f" and {len(columns) - LISTED} more" if len(columns) > LISTED else "")
+    return listing([f"'{each}'" if len(each) <= 40 else f"'{each[:40]}...'" for each in columns], LISTED)
 
 
 # ---------------------------------------------------------------- text
@@ -116,36 +115,38 @@ def read_text(path: Path) -> str:
         raise UserError(f"cannot read '{path}': {error.strerror}\nname a file that exists and is readable") from error
     if content[:2] in (b"\xff\xfe", b"\xfe\xff"):
         raise UserError(f"'{path}' is UTF-16, not UTF-8\n{_recode(path, 'utf-16')}")
+    if b"\0" in content:
+        line = content.count(b"\n", 0, content.index(b"\0")) + 1
+        raise UserError(f"'{path}' has a NUL byte in line {line}: it is no text, or damaged\nexport or copy it anew")
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
-        known = content.decode("utf-8", "replace")
-        damaged = sum(each > "\x7f" for each in known) > 2 * known.count("\ufffd")  # much of it is UTF-8
-        western = f"if its language is a Western one, {_recode(path, _western(content))}"
-        remedy = "the rest is: export or copy it anew" if damaged else western
-        raise UserError(f"'{path}' is not UTF-8: byte 0x{content[error.start]:02x} in line {line}\n{remedy}") from error
-    if "\0" in text:
-        line = text.count("\n", 0, text.index("\0")) + 1
-        raise UserError(f"'{path}' has a NUL byte in line {line}: it is no text, or damaged\nexport or copy it anew")
+        raise UserError(
+            f"'{path}' is not UTF-8: byte 0x{content[error.start]:02x} in line {line}\n{_remedy(path, content)}"
+        ) from error
     if not text.strip():
         raise UserError(f"'{path}' is empty\nadd some text")
     return text
 
 
-def _western(content: bytes) -> str:
-    """Windows-1252 where it can be: of Latin-1, which is the same elsewhere, it has letters for control characters."""
+def _remedy(path: Path, content: bytes) -> str:
+    """What to do with what is no UTF-8: most of it may be, and then it is no other encoding."""
+    known = content.decode("utf-8", "replace")
+    if sum(each > "\x7f" for each in known) >= 2 * known.count("\ufffd"):
+        return "most of the rest is, so that it was damaged or put together from two: mend that line, or export it anew"
     try:
         content.decode("cp1252")
     except UnicodeDecodeError:
-        return "latin1"
-    return "cp1252"
+        return f"{_recode(path, 'ENCODING')}; ENCODING is what it was written in"
+    return f"if its language is a Western one, {_recode(path, 'cp1252')}"
 
 
 def _recode(path: Path, encoding: str) -> str:
     beside = path.with_stem(f"{path.stem}-utf8")
     command = f"iconv -f {encoding} -t utf-8 {shlex.quote(str(path))} > {shlex.quote(str(beside))}"
-    return f"save it as UTF-8, such as by: {command}; then name that file, or put it in the old one's place"
+    excel = "such as by Excel's 'CSV UTF-8'"
+    return f"save it as UTF-8, {excel}, or by: {command}; then name that file, or put it in the old one's place"
 
 
 # ---------------------------------------------------------------- kinds of tables

@@ -26,10 +26,9 @@ def read_run_spec(path: Path) -> RunSpec:
 
 def write_run_spec(spec: RunSpec, path: Path) -> None:
     """Write it whole or not at all, in the order of `RunSpec`'s fields."""
-    document = spec.model_dump(mode="json")
-    # The stubs name a type that the checker's own do not have yet.
-    dump = yaml.dump  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
-    text = str(dump(document, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=120))
+    text = yaml.dump(  # pyright: ignore[reportUnknownMemberType]  # its stubs are ahead of the checker's own
+        spec.model_dump(mode="json"), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=120
+    )
     write_atomically(path, text)
 
 
