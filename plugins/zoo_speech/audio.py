@@ -38,7 +38,8 @@ def opened(path: Path) -> Iterator[soundfile.SoundFile]:
                 raise UserError(f"the recording '{path}' has no samples: its length is 0 s")
             if file.format in ("WAV", "WAVEX") and (missing := _missing_share(path)) > 0:
                 raise UserError(
-                    f"the recording '{path}' is cut short: {missing:.0%} of what its header promises is missing"
+                    f"the recording '{path}' is cut short: {missing:.0%} of what its header promises is missing; "
+                    "copy it anew"
                 )
             yield file
     except (soundfile.SoundFileError, RuntimeError, OSError) as error:
@@ -112,7 +113,7 @@ def _require_finite(path: Path, samples: Channels) -> None:
 
 
 def _short(error: Exception) -> str:
-    return str(error).rpartition(": ")[2].strip() or type(error).__name__
+    return str(error).rpartition(": ")[2].strip(" .") or type(error).__name__
 
 
 def _missing_share(path: Path) -> float:

@@ -54,10 +54,7 @@ def check(source: Source, embed: EmbedSpec, head: HeadSpec, decoding: DecodeSpec
     broken = {look.id for look in everything if look.problem}
     findings += generic.check(source, broken, as_label=lambda text: by_rule(text or "", head))
     findings += [*_transcriptions(good, embed, head), *_strangers(looks), *_sound(good), *_rates(good, embed)]
-    train = [look for look in looks.get("train", ()) if not look.problem]
-    if found := about_long([look.seconds for look in train], decoding.window_seconds):
-        names = [look.id for look in train if look.seconds > decoding.window_seconds]
-        findings.append(Finding("long", found, names, "warning"))
+    findings += _long([look for look in looks.get("train", ()) if not look.problem], decoding.window_seconds)
     if root is not None:
         listed = {name for dataset in source.splits.values() for name in dataset.ids} | source.problems.keys()
         others = [path.relative_to(root).as_posix() for path in sorted(walk(root, audio.SUFFIXES))]
@@ -107,13 +104,16 @@ def _parts(recording: Recording) -> Iterator[Iterable[tuple[audio.Channels, int]
         yield audio.blocks(path)
 
 
-def about_long(seconds: Sequence[float], most: float) -> str | None:
-    """A word on recordings of training that last longer than that."""
-    long = [each for each in seconds if each > most]
-    if not long:
-        return None
-    what = f"train: {counted(len(long), 'recording')} longer than {most:g} s, up to {max(long):.0f} s"
+def about_long(seconds: Sequence[float], most: float) -> str:
+    """A word on recordings of training that last longer than `most` seconds."""
+    what = f"train: {counted(len(seconds), 'recording')} longer than {most:g} s, up to {max(seconds):.1f} s"
     return f"{what}; training hears them whole, in time that grows with the square of their length: cut them"
+
+
+def _long(looks: Sequence[Look], most: float) -> Iterator[Finding]:
+    if long := [look for look in looks if look.seconds > most]:
+        message = about_long([look.seconds for look in long], most)
+        yield Finding("long", message, [look.id for look in long], "warning")
 
 
 def _transcriptions(looks: Sequence[Look], embed: EmbedSpec, head: HeadSpec) -> Iterator[Finding]:

@@ -65,15 +65,16 @@ class SpeechToText:
                 )
             texts = [by_rule(each, head) for each in train.targets]
             info = {**writing.learn(texts, head), **learn_language(texts, decoding)}
-            notes = [*notes, *filter(None, [about_long(train.lengths or (), decoding.window_seconds)])]
+            if long := [each for each in train.lengths or () if each > decoding.window_seconds]:
+                notes.append(about_long(long, decoding.window_seconds))
+            foreign = {"validation": validation, "test": test}
+        else:
+            foreign = {"train": train, "validation": validation, "test": test}
         symbols = stored(info)
-        settings = {"head.num_symbols": len(symbols.texts)}
-        for name, part in (("train", train), ("validation", validation), ("test", test)):
+        for name, part in foreign.items():
             if strange := unwritable((by_rule(each, head) for each in part.targets), symbols):
-                notes = [
-                    *notes,
-                    f"{name}: characters that the model cannot write, and so gets wrong: {quoted(strange)}",
-                ]
+                notes.append(f"{name}: characters that the model cannot write, and so gets wrong: {quoted(strange)}")
+        settings = {"head.num_symbols": len(symbols.texts)}
         return Splits(train, validation, test, info, settings, notes)
 
     @staticmethod

@@ -22,7 +22,7 @@ SEPARATORS = "|;,"
 REPLACEMENT = "\ufffd"
 CONTROL = re.compile("[\u0080-\u0084\u0086-\u009f]")
 """Characters of Windows-1252 that was once read as Latin-1; U+0085 is a line's end to some."""
-MOJIBAKE = re.compile("Ã[\u0080-\u00bf]|â€|Â[\u00a0-\u00bf]")
+MOJIBAKE = re.compile("Ã[\u0080-\u00bf]|â[\u0080-\u0082€‚]|Â[\u00a0-\u00bf]")
 """UTF-8 that was once read as Latin-1 or Windows-1252."""
 
 

@@ -61,7 +61,8 @@ class TextClassification:
         *parts, notes = split(source, spec.data)
         if info is None:
             info = {**source.info, "tokenizer": tokenizers.make(embed, texts_of(parts[0])).to_str()}
-            notes = [*notes, *filter(None, [joined_labels(source)])]
+            if joined := joined_labels(source):
+                notes.append(joined)
         tokenizer = tokenizers.stored(info["tokenizer"], embed.max_tokens)
         for part in parts:
             part.lengths = tokenizers.count_tokens(tokenizer, texts_of(part))

@@ -365,6 +365,7 @@ def test_characters_that_no_symbol_has_are_told(symbols: str, tmp_path: Path) ->
     other = open_registry().resolve("stt-micro", data=str(foreign)).spec
     notes = [note for note in SpeechToText.datasets(other, splits.info).notes if "cannot write" in note]
     assert [note.partition(":")[0] for note in notes] == ["train", "validation", "test"]
+    assert notes[0].count("'") == 2 * 20
     assert notes[0].endswith(" more")
 
 
@@ -376,7 +377,7 @@ def test_long_recordings_of_training_are_told(tmp_path: Path) -> None:
         soundfile.write(folder / f"{i}.wav", rng.normal(0, 0.1, 16000 * (3 if i in (0, 9) else 1)), 16000)
     settings = ["decode.window_seconds=2", "decode.overlap_seconds=1"]
     spec = open_registry().resolve("stt-micro", data=str(folder), settings=settings).spec
-    told = "train: 1 recording longer than 2 s, up to 3 s; training hears them whole"
+    told = "train: 1 recording longer than 2 s, up to 3.0 s; training hears them whole"
     assert any(note.startswith(told) for note in SpeechToText.datasets(spec).notes)
     (found,) = [finding for finding in SpeechToText.check(spec) if finding.kind == "long"]
     assert found.message.startswith(told)

@@ -263,7 +263,11 @@ def test_what_check_finds(tmp_path: Path) -> None:
     lines += [f"good film number {i},positive,train\nbad film number {i},negative,train" for i in range(30)]
     lines += ["a fine one,postive,train", "a fine two,Positive,train", " ,negative,train", "lost \ufffd,negative,train"]
     lines += ["cafÃ© noir,negative,train", "good film number 3,positive,test", "Bad film - number 4!,negative,test"]
-    lines += ["it\u0092s bad,negative,train"]
+    lines += [
+        "it\u0092s bad,negative,train",
+        "it\u00e2\u0080\u0099s good,negative,train",
+        "5 \u00e2\u201a\u00ac,negative,train",
+    ]
     lines += [f"{'long ' * 200},negative,train", "good film number 5,negative,train", "so so,positive|negative,train"]
     (tmp_path / "reviews.csv").write_text("\n".join(lines))
     found = TextClassification.check(
@@ -283,9 +287,9 @@ def test_what_check_finds(tmp_path: Path) -> None:
     )
     named = {finding.kind: list(finding.items) for finding in found}
     assert named["unusable"] == ["reviews.csv:64"]
-    assert named["over-long"] == ["reviews.csv:70"]
+    assert named["over-long"] == ["reviews.csv:72"]
     encoding = [list(finding.items) for finding in found if finding.kind == "encoding"]
-    assert encoding == [["reviews.csv:65"], ["reviews.csv:66"], ["reviews.csv:69"]]
+    assert encoding == [["reviews.csv:65"], ["reviews.csv:66", "reviews.csv:70", "reviews.csv:71"], ["reviews.csv:69"]]
     leaks = [item for finding in found if finding.kind == "leak" for item in finding.items]
     assert {"reviews.csv:67", "reviews.csv:68"} <= set(leaks)
 

@@ -103,7 +103,7 @@ def _remedy(kind: str, given: Any) -> str:
         plain = given.replace("_", "").replace(",", "")
         if re.fullmatch(r"[-+]?\d+" if kind == "int_type" else r"[-+]?[\d.]+([eE][-+]?\d+)?", plain):
             return f"; write {plain} without quotes or separators"
-    if kind in {"tuple_type", "list_type"} and re.fullmatch(r"-?[\d.]+([eE]-?\d+)?( *, *-?[\d.]+)*", str(given)):
+    if kind in {"tuple_type", "list_type"} and isinstance(given, str | int | float) and not isinstance(given, bool):
         return f"; write [{given}]"
     return ""
 

@@ -153,7 +153,7 @@ def _card(name: str, dataset: "DatasetSpec") -> dict[str, Any]:
 def _here(card: dict[str, Any]) -> str:
     if card["embedded"]:
         return "comes with a package"
-    return card["folder"] or f"no; zoo data {'fetch' if card['url'] else 'show'} {card['name']}"
+    return card["folder"] or f"no; zoo data fetch {card['name']}"  # which says what to do where there is no address
 
 
 def _size(size: int | None) -> str:
