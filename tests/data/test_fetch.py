@@ -108,8 +108,13 @@ def test_the_mirror_comes_first_and_is_verified(tmp_path: Path) -> None:
         fetch("letters", card(url=nowhere, sha256="0" * 64))
 
 
-def test_what_is_not_here_says_how_to_get_it() -> None:
-    with pytest.raises(UserError, match="run 'zoo data fetch letters', or set ZOO_MIRROR"):
+def test_what_is_not_here_says_how_to_get_it(tmp_path: Path) -> None:
+    with pytest.raises(
+        UserError, match=r"ZOO_MIRROR is '.*mirror', which is no folder\); run 'zoo data fetch letters'"
+    ):
+        require("letters")
+    (tmp_path / "mirror").mkdir()
+    with pytest.raises(UserError, match="this machine; run 'zoo data fetch letters', or set ZOO_MIRROR to a folder"):
         require("letters")
     with pytest.raises(UserError, match=r"no address.*the attic"):
         fetch("letters", card())

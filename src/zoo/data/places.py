@@ -60,8 +60,10 @@ def require(name: str) -> Path:
     """
     folder = locate(name)
     if folder is None:
+        mirror = os.environ.get("ZOO_MIRROR")
+        wrong = f" (ZOO_MIRROR is '{mirror}', which is no folder)" if mirror and not Path(mirror).is_dir() else ""
         raise UserError(
-            f"the dataset '{name}' is not on this machine; run 'zoo data fetch {name}', "
+            f"the dataset '{name}' is not on this machine{wrong}; run 'zoo data fetch {name}', "
             f"or set ZOO_MIRROR to a folder that holds it as '{name}/'"
         )
     return folder
