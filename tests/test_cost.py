@@ -18,6 +18,7 @@ BIASES = ("q", "k", "v", "out", "mlp", "norm")
 def cores(draw) -> CoreSpec:
     num_kv_heads = draw(st.sampled_from([1, 2, 4]))
     cross, causal = draw(st.booleans()), draw(st.booleans())
+    norm_position = draw(st.sampled_from(["pre", "post"]))
     return CoreSpec(
         dim=draw(st.sampled_from([32, 48])),
         depth=draw(st.integers(1, 3)),
@@ -26,13 +27,14 @@ def cores(draw) -> CoreSpec:
         head_dim=draw(st.sampled_from([None, 6])),
         mlp_dim=draw(st.sampled_from([None, 40])),
         norm=draw(st.sampled_from(["layernorm", "rmsnorm"])),
-        norm_position=draw(st.sampled_from(["pre", "post"])),
+        norm_position=norm_position,
+        first_norm=norm_position == "post" or draw(st.booleans()),
         final_norm=draw(st.booleans()),
         activation=draw(st.sampled_from(["gelu", "gelu_tanh", "quick_gelu", "relu", "silu", "swiglu", "geglu"])),
         bias=tuple(name for name in BIASES if draw(st.booleans())),
         qk_norm=draw(st.booleans()),
         layer_scale=draw(st.sampled_from([None, 0.1])),
-        rotary_theta=draw(st.sampled_from([None, 10_000.0])),
+        rotary_theta=draw(st.sampled_from([None, 10_000.0, (10_000.0, 500.0)])),
         windows=draw(st.sampled_from([None, (4, 0)])),
         causal=causal,
         conv_kernel=None if causal else draw(st.sampled_from([None, 5])),

@@ -133,6 +133,7 @@ def test_a_wrong_setting_is_one_message(setting: str, message: str) -> None:
         (["core.rotary_theta=1e4", "core.head_dim=7"], "rotary positions turn pairs of channels, but a head has 7"),
         (["core.conv_kernel=4"], "a convolution of 4 tokens has none in the middle; make conv_kernel odd"),
         (["core.conv_kernel=3", "core.causal=true"], "a convolution sees later tokens"),
+        (["core.norm_position=post", "core.first_norm=false"], "first_norm is of norms that stand before"),
         (["core.context_dim=8"], "context_dim is of cross-attention; set cross_attention true, or leave it out"),
         (["core.num_kv_heads=4"], "num_heads 6 does not divide by num_kv_heads 4"),
     ],

@@ -4,12 +4,16 @@ BERT: Devlin et al. 2018, arXiv:1810.04805; sequence pooling: Hassani et al. 202
 """
 
 import math
+from collections.abc import Callable, Mapping
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from zoo.core import DENSE, Layout, LearnedPosition, SinusoidalPosition, Stream, init_linear, unpack
+
+POOLERS: Mapping[str, Callable[[Tensor], Tensor]] = {"tanh": torch.tanh, "relu": F.relu, "gelu": F.gelu}
 
 
 class TextEmbed(nn.Module):
@@ -20,8 +24,10 @@ class TextEmbed(nn.Module):
         vocab_size: Token ids.
         max_tokens: Of the longest text, where positions are learned.
         position: `learned`, `sinusoidal` or `none`.
+        first_position: Row of the first token's position; those before it are never read.
         num_types: Rows of a table of which each token gets the first: BERT's segments, for its weights.
-        norm: Applied to the sum.
+        token_dim: Width of these tables, where it is not `dim`; a linear layer leads from the one to the other.
+        norm: Applied to the sum, of the tables' width.
     """
 
     def __init__(
@@ -31,32 +37,37 @@ class TextEmbed(nn.Module):
         *,
         max_tokens: int,
         position: str = "learned",
+        first_position: int = 0,
         num_types: int = 0,
+        token_dim: int | None = None,
         norm: nn.Module | None = None,
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
-        self.dim = dim
-        self.table = nn.Embedding(vocab_size, dim)
+        self.dim, self.first_position = dim, first_position
+        width = token_dim or dim
+        self.table = nn.Embedding(vocab_size, width)
         nn.init.trunc_normal_(self.table.weight, std=0.02)
-        self.types = nn.Parameter(torch.empty(num_types, dim)) if num_types else None
+        self.types = nn.Parameter(torch.empty(num_types, width)) if num_types else None
         if self.types is not None:
             nn.init.trunc_normal_(self.types, std=0.02)
         self.position = {
-            "learned": lambda: LearnedPosition(max_tokens, dim),
+            "learned": lambda: LearnedPosition(first_position + max_tokens, width),
             "sinusoidal": SinusoidalPosition,
             "none": lambda: None,
         }[position]()
         self.norm = norm or nn.Identity()
         self.dropout = nn.Dropout(dropout)
+        self.project = nn.Linear(token_dim, dim) if token_dim else nn.Identity()
+        init_linear(self.project)
 
     def forward(self, tokens: Int[Tensor, " n"], layout: Layout) -> Stream:
         x = self.table(tokens)
         if self.types is not None:
             x = x + self.types[0]
         if self.position is not None:
-            x = self.position(x, layout)
-        return Stream(self.dropout(self.norm(x)), layout)
+            x = self.position(x, layout, self.first_position)
+        return Stream(self.project(self.dropout(self.norm(x))), layout)
 
 
 class TextHead(nn.Module):
@@ -64,16 +75,27 @@ class TextHead(nn.Module):
 
     Args:
         pool: `cls` is the first token; `mean` and `max` of all; `seq` is their mean weighted by a learned score.
-        pooler: Put what was pooled through a linear layer and tanh.
+        pooler: Put what was pooled through a linear layer and `tanh`, `relu` or `gelu`.
+        norm: Applied to what the pooler gives.
     """
 
     def __init__(
-        self, dim: int, num_classes: int, *, pool: str = "cls", pooler: bool = False, dropout: float = 0.0
+        self,
+        dim: int,
+        num_classes: int,
+        *,
+        pool: str = "cls",
+        pooler: str | None = None,
+        pooler_bias: bool = True,
+        norm: nn.Module | None = None,
+        dropout: float = 0.0,
     ) -> None:
         super().__init__()
         self.dim, self.pool = dim, pool
         self.score = nn.Linear(dim, 1) if pool == "seq" else None
-        self.pooler = nn.Linear(dim, dim) if pooler else None
+        self.pooler = nn.Linear(dim, dim, bias=pooler_bias) if pooler else None
+        self.activation = POOLERS[pooler] if pooler else None
+        self.norm = norm or nn.Identity()
         self.dropout = nn.Dropout(dropout)
         self.classifier = nn.Linear(dim, num_classes)
         for layer in (self.score, self.pooler):
@@ -84,8 +106,8 @@ class TextHead(nn.Module):
 
     def forward(self, x: Float[Tensor, "*tokens d"], layout: Layout = DENSE) -> Float[Tensor, "b classes"]:
         pooled = self._pooled(x, layout)
-        if self.pooler is not None:
-            pooled = torch.tanh(self.pooler(pooled))
+        if self.pooler is not None and self.activation is not None:
+            pooled = self.norm(self.activation(self.pooler(pooled)))
         return self.classifier(self.dropout(pooled))
 
     def readout_weights(self, x: Float[Tensor, "*tokens d"]) -> Float[Tensor, "b t"]:
@@ -95,7 +117,7 @@ class TextHead(nn.Module):
         if self.pool == "cls":
             weights[:, 0] = 1
         elif self.pool == "max":
-            counts = torch.nn.functional.one_hot(x.argmax(1), x.shape[1])
+            counts = F.one_hot(x.argmax(1), x.shape[1])
             weights += counts.sum(1) / x.shape[2]
         elif self.score is None:
             weights += 1 / x.shape[1]

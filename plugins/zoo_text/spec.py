@@ -25,7 +25,11 @@ class EmbedSpec(Spec):
     position: Literal["learned", "sinusoidal", "none"] = Field(
         "learned", description="how a token knows its place; none where the core's attention is rotary"
     )
+    first_position: int = Field(0, ge=0, le=1024, description="row of the first token's position; RoBERTa's is 2")
     num_types: int = Field(0, ge=0, description="rows of BERT's table of segments; the first is added to each token")
+    token_dim: int | None = Field(
+        None, gt=0, description="width of the tables, projected to the core's; equal when null"
+    )
     norm: bool = Field(False, description="normalise what goes into the core, as BERT does")
     dropout: Fraction = Field(0.0, description="of what goes into the core")
 
@@ -38,7 +42,11 @@ class HeadSpec(Spec):
     pool: Literal["cls", "mean", "max", "seq"] = Field(
         "cls", description="the first token, the tokens' mean or maximum, or their learned weighting"
     )
-    pooler: bool = Field(False, description="a linear layer and tanh over what was pooled, as in BERT")
+    pooler: Literal["tanh", "relu", "gelu"] | None = Field(
+        None, description="a linear layer and this over what was pooled, as BERT has tanh; none when null"
+    )
+    pooler_bias: bool = Field(True, description="the pooler's layer has a bias")
+    pooler_norm: bool = Field(False, description="normalise what the pooler gives, as ModernBERT does")
     dropout: Fraction = Field(0.0, description="of what the classifier reads")
 
 
@@ -68,13 +76,17 @@ def rooms(spec: RunSpec) -> tuple[EmbedSpec, HeadSpec, AugmentSpec]:
 def cost(spec: RunSpec) -> Cost:
     """Of the whole model, for a text of `embed.max_tokens` tokens."""
     (embed, head, _), core = rooms(spec), spec.core
-    num_tokens, dim = embed.max_tokens, core.dim
-    rows = embed.vocab_size + embed.num_types + (embed.max_tokens if embed.position == "learned" else 0)
-    room = Cost(rows * dim) + core_cost(core, num_tokens)
+    num_tokens, dim, token_dim = embed.max_tokens, core.dim, embed.token_dim or core.dim
+    positions = embed.first_position + embed.max_tokens if embed.position == "learned" else 0
+    room = Cost((embed.vocab_size + embed.num_types + positions) * token_dim) + core_cost(core, num_tokens)
     if embed.norm:
-        room += norm(num_tokens, dim, kind=core.norm, bias="norm" in core.bias)
+        room += norm(num_tokens, token_dim, kind=core.norm, bias="norm" in core.bias)
+    if embed.token_dim:
+        room += linear(num_tokens, token_dim, dim)
     if head.pool == "seq":
         room += linear(num_tokens, dim, 1)
     if head.pooler:
-        room += linear(1, dim, dim)
+        room += linear(1, dim, dim, bias=head.pooler_bias)
+    if head.pooler and head.pooler_norm:
+        room += norm(1, dim, kind=core.norm, bias="norm" in core.bias)
     return room + linear(1, dim, head.num_classes)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from zoo.contract import Batch, Dataset, Finding, Item, Measures, Record, Source, Splits
 from zoo.core import Layout, Model, Output, Transformer
@@ -128,17 +128,30 @@ class TextClassification:
     @staticmethod
     def build(spec: RunSpec) -> Model:
         (embed, head, _), core = rooms(spec), spec.core
-        norm = make_norm(core.norm, core.dim, core.norm_eps, bias="norm" in core.bias) if embed.norm else None
+
+        def norm(dim: int) -> nn.Module:
+            return make_norm(core.norm, dim, core.norm_eps, bias="norm" in core.bias)
+
         first = TextEmbed(
             core.dim,
             embed.vocab_size,
             max_tokens=embed.max_tokens,
             position=embed.position,
+            first_position=embed.first_position,
             num_types=embed.num_types,
-            norm=norm,
+            token_dim=embed.token_dim,
+            norm=norm(embed.token_dim or core.dim) if embed.norm else None,
             dropout=embed.dropout,
         )
-        last = TextHead(core.dim, head.num_classes, pool=head.pool, pooler=head.pooler, dropout=head.dropout)
+        last = TextHead(
+            core.dim,
+            head.num_classes,
+            pool=head.pool,
+            pooler=head.pooler,
+            pooler_bias=head.pooler_bias,
+            norm=norm(core.dim) if head.pooler and head.pooler_norm else None,
+            dropout=head.dropout,
+        )
         return Model(first, Transformer(**core.model_dump()), last)
 
     def loss(self, output: Output, batch: Batch) -> tuple[Tensor, int]:

@@ -1,7 +1,8 @@
 """What a picture classifier's first and last room and its augmentation are made from, and what they cost. Torch-free.
 
 Patches: Dosovitskiy et al. 2020, arXiv:2010.11929; convolutional stem and sequence pooling: Hassani et al. 2021,
-arXiv:2104.05704; registers: Darcet et al. 2023, arXiv:2309.16588.
+arXiv:2104.05704; registers: Darcet et al. 2023, arXiv:2309.16588; distillation token: Touvron et al. 2020,
+arXiv:2012.12877; attention pooling: Zhai et al. 2021, arXiv:2106.04560.
 """
 
 from itertools import pairwise
@@ -9,9 +10,9 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from zoo.cost import Cost, core_cost, linear, norm
+from zoo.cost import Cost, core_cost, linear, mlp_cost, norm
 from zoo.errors import UserError
-from zoo.specs import Fraction, RunSpec, Spec
+from zoo.specs import CoreSpec, Fraction, RunSpec, Spec
 
 CONV_STEM_WIDTH = 64
 """Channels between the layers of the convolutional stem, as published."""
@@ -28,7 +29,13 @@ class EmbedSpec(Spec):
     patch_size: int = Field(16, ge=1, le=256, description="side of a patch, pixels; the patch stem only")
     num_conv_layers: int = Field(2, ge=1, le=6, description="layers of the conv stem, each halving the picture")
     num_registers: int = Field(0, ge=0, le=64, description="extra tokens that belong to no patch")
+    num_class_tokens: int | None = Field(
+        None, ge=0, le=2, description="1 with head.pool=cls, else 0, when null; 2 adds DeiT's distillation token"
+    )
     position: Literal["learned", "sinusoidal"] = Field("learned", description="how a token knows its place")
+    class_position: bool = Field(True, description="class tokens have learned positions too")
+    patch_bias: bool = Field(True, description="linear patches have a bias")
+    norm: bool = Field(False, description="normalise what goes into the core, as CLIP does")
 
     @property
     def stride(self) -> int:
@@ -54,8 +61,10 @@ class HeadSpec(Spec):
     """The last room: tokens become one score a class."""
 
     num_classes: int = Field(1000, ge=2, description="classes")
-    pool: Literal["cls", "mean", "seq"] = Field(
-        "cls", description="a class token, the patches' mean, or their learned weighting (sequence pooling)"
+    pool: Literal["cls", "mean", "seq", "map"] = Field(
+        "cls",
+        description="the class tokens, the patches' mean, their learned weighting (sequence pooling), or what a "
+        "learned query attends to (SigLIP)",
     )
     norm: bool = Field(
         False, description="normalise what was pooled, as timm does after the mean; set core.final_norm off"
@@ -93,6 +102,11 @@ class AugmentSpec(Spec):
         return self
 
 
+def num_class_tokens(embed: EmbedSpec, head: HeadSpec) -> int:
+    """Tokens that belong to no patch and that the head may read."""
+    return int(head.pool == "cls") if embed.num_class_tokens is None else embed.num_class_tokens
+
+
 def rooms(spec: RunSpec) -> tuple[EmbedSpec, HeadSpec, AugmentSpec]:
     """The specs of what surrounds the core, once they fit it and each other.
 
@@ -107,6 +121,8 @@ def rooms(spec: RunSpec) -> tuple[EmbedSpec, HeadSpec, AugmentSpec]:
         raise UserError(
             "core.causal: the class token is the first and would see no patch; leave it off, or set head.pool=mean"
         )
+    if head.pool == "cls" and num_class_tokens(embed, head) == 0:
+        raise UserError("head.pool=cls reads the class token, and embed.num_class_tokens is 0; leave one of them out")
     if embed.position == "sinusoidal" and core.dim % 4:
         raise UserError(
             f"embed.position=sinusoidal: core.dim {core.dim} does not divide by 4 (a sine and a cosine of the row and "
@@ -124,22 +140,34 @@ def cost(spec: RunSpec) -> Cost:
     """Of the whole model, for a picture of `embed.image_size`."""
     (embed, head, _), core = rooms(spec), spec.core
     num_patches = embed.grid_size**2
-    num_own = int(head.pool == "cls")
+    num_own = num_class_tokens(embed, head)
     num_tokens = num_patches + num_own + embed.num_registers
     learned = (num_own + embed.num_registers) * core.dim
     if embed.position == "learned":
-        learned += (num_own + num_patches) * core.dim
+        learned += (num_own * embed.class_position + num_patches) * core.dim
     room = _stem(embed, core.dim) + Cost(learned) + core_cost(core, num_tokens)
+    if embed.norm:
+        room += norm(num_tokens, core.dim, kind=core.norm, bias="norm" in core.bias)
     if head.pool == "seq":
         room += linear(num_patches, core.dim, 1) + Cost(flops=2 * num_patches * core.dim, activations=num_patches)
+    if head.pool == "map":
+        room += _attention_pool(core, num_tokens)
     if head.norm:
         room += norm(1, core.dim, kind=core.norm, bias="norm" in core.bias)
-    return room + linear(1, core.dim, head.num_classes)
+    num_classifiers = num_own if head.pool == "cls" else 1
+    return room + linear(1, core.dim, head.num_classes) * num_classifiers
+
+
+def _attention_pool(core: CoreSpec, num_tokens: int) -> Cost:
+    dim = core.dim
+    projections = linear(1, dim, dim) + linear(num_tokens, dim, 2 * dim) + linear(1, dim, dim)
+    products = Cost(flops=4 * num_tokens * dim, activations=dim + 2 * num_tokens * dim)
+    return Cost(dim) + projections + products + mlp_cost(core.model_copy(update={"layer_scale": None}), 1)
 
 
 def _stem(embed: EmbedSpec, dim: int) -> Cost:
     if embed.stem == "patch":
-        return linear(embed.grid_size**2, embed.channels * embed.patch_size**2, dim)
+        return linear(embed.grid_size**2, embed.channels * embed.patch_size**2, dim, bias=embed.patch_bias)
     widths = [embed.channels, *[CONV_STEM_WIDTH] * (embed.num_conv_layers - 1), dim]
     side = embed.grid_size * embed.stride
     stem = Cost()

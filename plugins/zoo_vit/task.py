@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from zoo.contract import Batch, Dataset, Finding, Item, Measures, Record, Source, Splits
 from zoo.core import Model, Output, Transformer
@@ -22,9 +22,9 @@ from zoo.specs import DataSpec, RunSpec
 from zoo_vit.augment import Augment, warp
 from zoo_vit.check import check
 from zoo_vit.data import load_folder, normalisation
-from zoo_vit.model import PictureEmbed, PictureHead
+from zoo_vit.model import AttentionPool, PictureEmbed, PictureHead
 from zoo_vit.pictures import SUFFIXES, Pixels, fit_channels, fit_size, read_picture
-from zoo_vit.spec import CONV_STEM_WIDTH, rooms
+from zoo_vit.spec import CONV_STEM_WIDTH, num_class_tokens, rooms
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -104,6 +104,11 @@ class ImageClassification:
     @staticmethod
     def build(spec: RunSpec) -> Model:
         (embed, head, _), core = rooms(spec), spec.core
+        own = num_class_tokens(embed, head)
+
+        def norm() -> nn.Module:
+            return make_norm(core.norm, core.dim, core.norm_eps, bias="norm" in core.bias)
+
         first = PictureEmbed(
             core.dim,
             embed.image_size,
@@ -111,12 +116,26 @@ class ImageClassification:
             patch_size=embed.patch_size,
             num_conv_layers=embed.num_conv_layers if embed.stem == "conv" else 0,
             conv_width=CONV_STEM_WIDTH,
-            class_token=head.pool == "cls",
+            patch_bias=embed.patch_bias,
+            num_class_tokens=own,
             num_registers=embed.num_registers,
             position=embed.position,
+            class_position=embed.class_position,
+            norm=norm() if embed.norm else None,
         )
-        norm = make_norm(core.norm, core.dim, core.norm_eps, bias="norm" in core.bias) if head.norm else None
-        last = PictureHead(core.dim, head.num_classes, pool=head.pool, num_prefix=first.num_prefix, norm=norm)
+        pool = head.pool
+        if head.pool == "map":
+            pool = AttentionPool(
+                core.dim, core.num_heads, mlp_dim=core.mlp_dim, norm=norm(), activation=core.activation
+            )
+        last = PictureHead(
+            core.dim,
+            head.num_classes,
+            pool=pool,
+            num_prefix=first.num_prefix,
+            num_class_tokens=own,
+            norm=norm() if head.norm else None,
+        )
         return Model(first, Transformer(**core.model_dump()), last)
 
     def loss(self, output: Output, batch: Batch) -> tuple[Tensor, int]:

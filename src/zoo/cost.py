@@ -56,16 +56,26 @@ def core_cost(core: CoreSpec, num_tokens: int, num_context: int = 0) -> Cost:
         num_tokens: Tokens of the item, class tokens and the like included.
         num_context: Tokens of the context that cross-attention reads.
     """
-    block = _attention(core, num_tokens) + _mlp(core, num_tokens)
+    block = _attention(core, num_tokens) + mlp_cost(core, num_tokens)
     if core.cross_attention:
         block += _attention(core, num_tokens, num_context, core.context_dim or core.dim)
     if core.conv_kernel:
         block += _convolution(core, num_tokens, core.conv_kernel)
-    return block * core.depth + (_norm(core, num_tokens, core.dim) if core.final_norm else Cost())
+    num_norms = core.final_norm - (not core.first_norm)
+    return block * core.depth + _norm(core, num_tokens, core.dim) * num_norms
 
 
 def core_parameters(core: CoreSpec) -> int:
     return core_cost(core, 0).parameters
+
+
+def mlp_cost(core: CoreSpec, t: int) -> Cost:
+    """A branch of MLP. Besides the layers' inputs it keeps what the activation and the gate need."""
+    hidden = core.mlp_dim or 4 * core.dim
+    fc1 = linear(t, core.dim, hidden * (2 if core.activation in _GATED else 1), bias="mlp" in core.bias)
+    fc2 = linear(t, hidden, core.dim, bias="mlp" in core.bias)
+    between = Cost(activations=t * hidden * _KEPT_BY_ACTIVATION[core.activation])
+    return _norm(core, t, core.dim) + fc1 + between + fc2 + _layer_scale(core, t)
 
 
 def training_memory_bytes(cost: Cost, train: TrainSpec) -> int:
@@ -98,15 +108,6 @@ def _attention(core: CoreSpec, t: int, s: int | None = None, context_dim: int | 
         normed = [_norm(core, rows * heads, head_dim) for rows, heads in ((t, core.num_heads), (s, kv_dim // head_dim))]
         cost += normed[0] + normed[1]
     return cost + _layer_scale(core, t)
-
-
-def _mlp(core: CoreSpec, t: int) -> Cost:
-    """A branch of MLP. Besides the layers' inputs it keeps what the activation and the gate need."""
-    hidden = core.mlp_dim or 4 * core.dim
-    fc1 = linear(t, core.dim, hidden * (2 if core.activation in _GATED else 1), bias="mlp" in core.bias)
-    fc2 = linear(t, hidden, core.dim, bias="mlp" in core.bias)
-    between = Cost(activations=t * hidden * _KEPT_BY_ACTIVATION[core.activation])
-    return _norm(core, t, core.dim) + fc1 + between + fc2 + _layer_scale(core, t)
 
 
 def _convolution(core: CoreSpec, t: int, kernel: int) -> Cost:

@@ -12,6 +12,7 @@ SCHEMA_VERSION = 1
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]*$", max_length=100)]
 RecipeName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]*/[a-z0-9][a-z0-9._-]*$", max_length=200)]
 Fraction = Annotated[float, Field(ge=0.0, lt=1.0)]
+Positive = Annotated[float, Field(gt=0)]
 Options = dict[str, JsonValue]
 """Settings whose fields a plugin's own spec class defines and checks."""
 
@@ -34,6 +35,9 @@ class CoreSpec(Spec):
     norm: Literal["layernorm", "rmsnorm"] = Field("layernorm", description="kind of normalisation")
     norm_eps: float = Field(1e-6, gt=0, description="added to the variance")
     norm_position: Literal["pre", "post"] = Field("pre", description="before or after each sublayer")
+    first_norm: bool = Field(
+        True, description="normalise what the first block's attention reads, where norms stand before"
+    )
     final_norm: bool = Field(True, description="normalise the last block's output")
     activation: Literal["gelu", "gelu_tanh", "quick_gelu", "relu", "silu", "swiglu", "geglu"] = Field(
         "gelu", description="non-linearity of the MLP"
@@ -44,7 +48,9 @@ class CoreSpec(Spec):
     qk_norm: bool = Field(False, description="normalise queries and keys per head")
     scale: float | None = Field(None, gt=0, description="attention scale; 1/sqrt(head_dim) when null")
     layer_scale: float | None = Field(None, gt=0, description="initial layer scale; none when null")
-    rotary_theta: float | None = Field(None, gt=0, description="base of rotary positions; none when null")
+    rotary_theta: Positive | Annotated[tuple[Positive, ...], Field(strict=False, min_length=1)] | None = Field(
+        None, description="base of rotary positions, one or of each layer, repeated; none when null"
+    )
     windows: tuple[Annotated[int, Field(ge=0)], ...] | None = Field(
         None, strict=False, min_length=1, description="local window of each layer, repeated; 0 is global"
     )
@@ -69,6 +75,8 @@ class CoreSpec(Spec):
         head_dim = self.head_dim or self.dim // self.num_heads
         if self.rotary_theta is not None and head_dim % 2:
             raise ValueError(f"rotary positions turn pairs of channels, but a head has {head_dim}; make head_dim even")
+        if not self.first_norm and self.norm_position == "post":
+            raise ValueError("first_norm is of norms that stand before; with norm_position post leave it on")
         if self.conv_kernel is not None and self.conv_kernel % 2 == 0:
             raise ValueError(f"a convolution of {self.conv_kernel} tokens has none in the middle; make conv_kernel odd")
         if self.conv_kernel is not None and self.causal:

@@ -84,6 +84,7 @@ VARIANTS = [
     MODERN,
     MODERN | {"causal": True},
     MODERN | {"conv_kernel": 3},
+    MODERN | {"rotary_theta": (1000.0, 50.0), "first_norm": False},
 ]
 
 

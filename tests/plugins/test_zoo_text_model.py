@@ -46,7 +46,7 @@ def test_a_token_knows_its_place_in_its_own_text(position: str) -> None:
 @pytest.mark.parametrize("pool", ["cls", "mean", "max", "seq"])
 def test_pooling_is_equal_packed_padded_and_alone(pool: str) -> None:
     torch.manual_seed(0)
-    head = TextHead(8, 3, pool=pool, pooler=True)
+    head = TextHead(8, 3, pool=pool, pooler="tanh")
     nn.init.normal_(head.classifier.weight)
     lengths = [4, 1, 6]
     x = torch.randn(3, 6, 8)

@@ -113,6 +113,11 @@ def test_micro_is_about_half_a_million_parameters() -> None:
         ({"image_size": 30, "patch_size": 8, "channels": 1, "num_registers": 3}, {"pool": "mean", "norm": True}),
         ({"image_size": 32, "stem": "conv", "num_conv_layers": 2, "position": "sinusoidal"}, {"pool": "seq"}),
         ({"image_size": 30, "stem": "conv", "num_conv_layers": 3, "channels": 1}, {"pool": "cls"}),
+        (
+            {"image_size": 32, "patch_size": 8, "patch_bias": False, "norm": True, "num_class_tokens": 2},
+            {"pool": "cls"},
+        ),
+        ({"image_size": 32, "patch_size": 8, "num_class_tokens": 1, "class_position": False}, {"pool": "map"}),
     ],
 )
 def test_formula_equals_what_is_built(embed: dict[str, Any], head: dict[str, Any]) -> None:
@@ -137,7 +142,7 @@ def test_positions_are_interpolated_as_timm_does() -> None:
 
 
 def test_a_partial_patch_is_padded_and_counts() -> None:
-    embed = PictureEmbed(16, 32, patch_size=8, class_token=False)
+    embed = PictureEmbed(16, 32, patch_size=8, num_class_tokens=0)
     image = torch.randn(2, 3, 30, 31)
     whole = torch.nn.functional.pad(image, (0, 1, 0, 2))
     torch.testing.assert_close(embed(image).x, embed(whole).x)

@@ -37,7 +37,8 @@ class Rotary(nn.Module):
         self, q: Float[Tensor, "*tokens h k"], k: Float[Tensor, "*tokens g k"], positions: Int[Tensor, " positions"]
     ) -> tuple[Float[Tensor, "*tokens h k"], Float[Tensor, "*tokens g k"]]:
         pair = torch.arange(0, self.dim, 2, dtype=torch.float32, device=q.device)
-        angle = positions[:, None, None].float() * self.theta ** (-pair / self.dim)
+        # As 1 / theta^x, not theta^-x: published models round it so.
+        angle = positions[:, None, None].float() * (1.0 / self.theta ** (pair / self.dim))
         cos, sin = angle.cos(), angle.sin()
         return self._rotate(q, cos, sin), self._rotate(k, cos, sin)
 

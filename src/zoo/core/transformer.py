@@ -156,13 +156,14 @@ class Transformer(nn.Module):
         mlp_dim: width inside the MLP, after the gate of a gated one; None is 4 · dim.
         norm: `layernorm` or `rmsnorm`.
         norm_position: `pre` or `post` of each residual branch.
+        first_norm: norm what the first block's attention reads, in `pre`; off where the embed has done so.
         final_norm: norm the output too.
         activation: of the MLP; see `layers.ACTIVATIONS`.
         bias: which of q, k, v, out, mlp, norm have one.
         qk_norm: norm queries and keys, head by head.
         scale: of attention scores; None is 1/√head_dim.
         layer_scale: initial value of the branches' learned gains; None is no gains.
-        rotary_theta: base of rotary positions; None is no rotary positions.
+        rotary_theta: base of rotary positions, or several, repeated over the blocks; None is no rotary positions.
         windows: local windows in tokens, repeated over the blocks; a None or 0 entry is global. See `Attention`.
         causal: attend to no later token.
         conv_kernel: tokens that a convolution between attention and MLP sees, odd; None is no convolution.
@@ -185,13 +186,14 @@ class Transformer(nn.Module):
         norm: str = "layernorm",
         norm_eps: float = 1e-6,
         norm_position: str = "pre",
+        first_norm: bool = True,
         final_norm: bool = True,
         activation: str = "gelu",
         bias: Collection[str] = BIASES,
         qk_norm: bool = False,
         scale: float | None = None,
         layer_scale: float | None = None,
-        rotary_theta: float | None = None,
+        rotary_theta: float | Sequence[float] | None = None,
         windows: Sequence[int | None] | None = None,
         causal: bool = False,
         conv_kernel: int | None = None,
@@ -206,6 +208,8 @@ class Transformer(nn.Module):
             raise ValueError(f"no bias is called {', '.join(sorted(unknown))}; choose among {', '.join(BIASES)}")
         if norm_position not in ("pre", "post"):
             raise ValueError(f"unknown norm_position {norm_position!r}; choose pre or post")
+        if not first_norm and norm_position == "post":
+            raise ValueError("first_norm is of norms that stand before; with norm_position post leave it on")
         if conv_kernel is not None and causal:
             raise ValueError("a convolution sees later tokens, which a causal core must not; leave conv_kernel out")
         self.dim = dim
@@ -221,11 +225,12 @@ class Transformer(nn.Module):
             Block, dim=dim, norm=norm, norm_eps=norm_eps, norm_bias="norm" in bias, norm_position=norm_position,
             layer_scale=layer_scale, dropout=dropout
         )  # fmt: skip
-        rotary = None if rotary_theta is None else Rotary(head_dim or dim // num_heads, rotary_theta)
+        thetas = (rotary_theta,) if rotary_theta is None or isinstance(rotary_theta, float | int) else rotary_theta
+        rotaries = [None if theta is None else Rotary(head_dim or dim // num_heads, theta) for theta in thetas]
         windows = windows or (None,)
         self.blocks = nn.ModuleList(
             block(
-                attention(causal=causal, window=windows[index % len(windows)], rotary=rotary),
+                attention(causal=causal, window=windows[index % len(windows)], rotary=rotaries[index % len(rotaries)]),
                 mlp(),
                 attention(context_dim=context_dim or dim) if cross_attention else None,
                 None if conv_kernel is None else convolution(conv_kernel),
@@ -233,6 +238,8 @@ class Transformer(nn.Module):
             )
             for index in range(depth)
         )
+        if not first_norm:
+            self.blocks[0].norm1 = nn.Identity()
         self.norm = make_norm(norm, dim, norm_eps, bias="norm" in bias) if final_norm else nn.Identity()
 
     def new_cache(self) -> list[BlockCache]:

@@ -1,0 +1,88 @@
+"""How far a model of ours is from the one whose weights it has: outputs and gradients, as a share of the largest value.
+
+In float64 a difference above 1e-9 is a mistake; in float32 rounding alone makes up to 1e-5.
+"""
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from copy import deepcopy
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from zoo.core import Model
+from zoo.weights import Table, to_published
+
+BOUNDS = {torch.float64: 1e-9, torch.float32: 1e-5}
+
+
+class Parity(NamedTuple):
+    """What `parity` found.
+
+    Args:
+        tensors: Published tensors that were compared.
+        worst: The one whose gradients differ most.
+    """
+
+    tensors: int
+    output_difference: float
+    gradient_difference: float
+    worst: str
+
+
+def parity(
+    model: Model,
+    table: Table,
+    inputs: Mapping[str, Any],
+    reference: nn.Module,
+    expected: Callable[[], Tensor],
+    *,
+    without_gradient: Sequence[str] = (),
+) -> Parity:
+    """Compare a model with its peer, forward and backward.
+
+    Args:
+        expected: What the peer makes of `inputs`; called once.
+        without_gradient: Regular expressions of published tensors whose gradient is zero but for rounding, such as a
+            key's bias, which a softmax cancels; theirs is compared as a share of the largest gradient of all.
+    """
+    theirs, ours = expected(), model(inputs).logits
+    weight = torch.randn_like(theirs)
+    (theirs * weight).sum().backward()
+    (ours * weight).sum().backward()
+    wanted = {name: each.grad for name, each in reference.named_parameters() if each.grad is not None}
+    found = _gradients(model, table)
+    assert found.keys() == wanted.keys(), f"not in both: {sorted(found.keys() ^ wanted.keys())}"
+    largest = max(float(each.abs().max()) for each in wanted.values())
+    differences = {
+        name: _difference(
+            found[name],
+            gradient,
+            largest if any(re.fullmatch(pattern, name) for pattern in without_gradient) else None,
+        )
+        for name, gradient in wanted.items()
+    }
+    worst = max(differences, key=differences.__getitem__)
+    return Parity(len(wanted), _difference(ours, theirs), differences[worst], worst)
+
+
+def randomise(reference: nn.Module) -> None:
+    """Other numbers than a new model's zeros and ones, and yet none that make rounding grow: norms stay near one."""
+    for name, parameter in reference.named_parameters():
+        if parameter.ndim == 1 and name.endswith("weight"):
+            nn.init.normal_(parameter, mean=1.0, std=0.1)
+        else:
+            nn.init.normal_(parameter, std=0.1)
+
+
+def _difference(ours: Tensor, theirs: Tensor, scale: float | None = None) -> float:
+    apart = float((ours - theirs).detach().abs().max())
+    return apart / (float(theirs.detach().abs().max()) if scale is None else scale) if apart else 0.0
+
+
+def _gradients(model: Model, table: Table) -> dict[str, Tensor]:
+    """Of each parameter, by the published names."""
+    shell = deepcopy(model)
+    shell.load_state_dict({name: parameter.grad for name, parameter in model.named_parameters()})
+    return to_published(shell, table)

@@ -1,0 +1,93 @@
+"""transformers' text encoders in our rooms: equal outputs and gradients, one text or many, and back unchanged."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import transformers
+from torch import nn
+from transformers.models.llama import modeling_llama
+from transformers.models.modernbert import modeling_modernbert
+
+from zoo.core import Layout, Model
+from zoo.registry.resolution import Layer, nested, resolve
+from zoo.testing.of_weights import BOUNDS, parity, randomise
+from zoo.weights import Published, Table, from_published, to_published
+from zoo_text.spec import cost
+from zoo_text.task import TextClassification
+from zoo_text.weights import FAMILIES
+
+BERT = {
+    "hidden_size": 48,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 3,
+    "intermediate_size": 96,
+    "vocab_size": 60,
+    "max_position_embeddings": 40,
+}
+DISTILBERT = {"dim": 48, "n_layers": 3, "n_heads": 3, "hidden_dim": 96, "vocab_size": 60, "max_position_embeddings": 40}
+VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
+    "bert": ("bert", BERT),
+    "bert without segments' second row": ("bert", BERT | {"type_vocab_size": 1, "hidden_act": "relu"}),
+    "roberta": ("roberta", BERT),
+    "electra": ("electra", BERT | {"embedding_size": 24}),
+    "electra of one width": ("electra", BERT | {"embedding_size": 48}),
+    "distilbert": ("distilbert", DISTILBERT),
+    "modernbert": ("modernbert", BERT | {"local_attention": 6, "num_hidden_layers": 5}),
+    "modernbert with biases": (
+        "modernbert",
+        BERT | {"attention_bias": True, "mlp_bias": True, "norm_bias": True, "classifier_bias": True},
+    ),
+}
+LENGTHS = (5, 17, 30)
+
+
+def published(kind: str, options: dict[str, Any], dtype: torch.dtype) -> tuple[nn.Module, Published]:
+    """A model of transformers' with random weights, and what its folder on the Hub would hold."""
+    torch.manual_seed(0)
+    special = {"pad_token_id": 1, "bos_token_id": 0, "eos_token_id": 2, "cls_token_id": 0, "sep_token_id": 2}
+    config = transformers.AutoConfig.for_model(kind, num_labels=4, **special, **options)
+    reference = transformers.AutoModelForSequenceClassification.from_config(config, attn_implementation="sdpa")
+    reference = reference.to(dtype).eval()
+    randomise(reference)
+    return reference, Published(Path(), reference.state_dict(), config.to_dict())
+
+
+def ours(source: Published, dtype: torch.dtype) -> tuple[Model, Table]:
+    family = next(each for each in FAMILIES if each.recognises(source))
+    settings = {**family.shape(source.config), "head.num_classes": 4, "data.name": "nowhere"}
+    spec = resolve("text", family.task, [Layer("weights", nested(settings))]).spec
+    model, table = TextClassification.build(spec).to(dtype).eval(), family.table(spec)
+    model.load_state_dict(from_published(model, source.tensors, table).tensors)
+    assert cost(spec).parameters == sum(each.numel() for each in model.parameters())
+    return model, table
+
+
+@pytest.mark.parametrize("dtype", BOUNDS, ids=["float64", "float32"])
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_equals_transformers(variant: str, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
+    # ModernBERT's rotates in float32 whatever it is given; Llama's is the same without that.
+    monkeypatch.setattr(modeling_modernbert, "apply_rotary_pos_emb", modeling_llama.apply_rotary_pos_emb)
+    reference, source = published(*VARIANTS[variant], dtype)
+    model, table = ours(source, dtype)
+    texts = [torch.randint(3, 60, (length,)) for length in LENGTHS]
+    found = parity(
+        model,
+        table,
+        {"tokens": torch.cat(texts), "layout": Layout.from_lengths(LENGTHS)},
+        reference,
+        lambda: torch.cat([reference(text[None]).logits for text in texts]),
+        without_gradient=(r".*(key|k_lin)\.bias",),
+    )
+    assert found.output_difference <= BOUNDS[dtype]
+    assert found.gradient_difference <= BOUNDS[dtype], found.worst
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_goes_back_unchanged(variant: str) -> None:
+    _, source = published(*VARIANTS[variant], torch.float32)
+    model, table = ours(source, torch.float32)
+    found = to_published(model, table)
+    assert found.keys() == source.tensors.keys()
+    assert all(torch.equal(found[name], tensor) for name, tensor in source.tensors.items())

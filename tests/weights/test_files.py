@@ -1,0 +1,85 @@
+"""Weights from files of strangers: tensors are read, code is not run, and what is broken is told."""
+
+import json
+import os
+import pickle
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from zoo.errors import UserError
+from zoo.weights import read_published
+
+ONE = {"a.weight": torch.arange(6.0).view(2, 3), "a.bias": torch.ones(2)}
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "bert"}))
+    return tmp_path
+
+
+def test_reads_a_file_and_a_folder_with_its_configuration(folder: Path) -> None:
+    save_file(ONE, folder / "model.safetensors")
+    for place in (folder, folder / "model.safetensors"):
+        found = read_published(place)
+        assert found.config == {"model_type": "bert"}
+        assert found.folder == folder
+        assert torch.equal(found.tensors["a.weight"], ONE["a.weight"])
+
+
+def test_reads_shards_and_never_leaves_the_folder(folder: Path) -> None:
+    save_file({"a.weight": ONE["a.weight"]}, folder / "one.safetensors")
+    save_file({"a.bias": ONE["a.bias"]}, folder / "two.safetensors")
+    shards = {"a.weight": "one.safetensors", "a.bias": "../elsewhere/two.safetensors"}
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": shards}))
+    assert read_published(folder).tensors.keys() == ONE.keys()
+    (folder / "two.safetensors").unlink()
+    with pytest.raises(UserError, match=r"two.safetensors' cannot be read"):
+        read_published(folder)
+
+
+@pytest.mark.parametrize("content", [ONE, {"state_dict": ONE}, {"model": ONE}])
+def test_reads_a_pickle_of_tensors(folder: Path, content: object) -> None:
+    torch.save(content, folder / "pytorch_model.bin")
+    assert read_published(folder).tensors.keys() == ONE.keys()
+
+
+class Trap:
+    def __init__(self, mark: Path) -> None:
+        self.mark = mark
+
+    def __reduce__(self) -> object:
+        return os.mkdir, (str(self.mark),)
+
+
+@pytest.mark.parametrize("write", [torch.save, lambda content, path: path.write_bytes(pickle.dumps(content, 2))])
+def test_a_pickle_that_would_run_code_is_refused_and_nothing_runs(folder: Path, write: object) -> None:
+    assert callable(write)
+    write({"a": Trap(folder / "sprung")}, folder / "model.bin")
+    with pytest.raises(UserError, match="may run code; it was not loaded"):
+        read_published(folder)
+    assert not (folder / "sprung").exists()
+
+
+def test_what_is_cut_short_missing_or_something_else_is_told(folder: Path) -> None:
+    with pytest.raises(UserError, match=r"no file or folder .*nowhere"):
+        read_published(folder / "nowhere")
+    with pytest.raises(UserError, match="holds no weights"):
+        read_published(folder)
+    with pytest.raises(UserError, match="is no file of weights"):
+        read_published(folder / "config.json")
+    save_file(ONE, folder / "model.safetensors")
+    whole = (folder / "model.safetensors").read_bytes()
+    (folder / "model.safetensors").write_bytes(whole[:-5])
+    with pytest.raises(UserError, match=r"cannot be read: (.|\n)*cut short"):
+        read_published(folder)
+    torch.save({"a": 3}, folder / "other.pt")
+    with pytest.raises(UserError, match="other than named tensors"):
+        read_published(folder / "other.pt")
+    (folder / "model.safetensors").write_bytes(whole)
+    (folder / "config.json").write_text("[1]")
+    with pytest.raises(UserError, match="holds no settings by name"):
+        read_published(folder)

@@ -1,0 +1,97 @@
+"""A weight map in both directions, and what it says of weights that do not fit."""
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from zoo.core import Transformer
+from zoo.errors import UserError
+from zoo.weights import LEADING, TRANSPOSED, Row, Table, from_published, to_published
+
+TABLE = Table(
+    (
+        Row("0.blocks.{}.attention.qkv", ("net.{}.q", "net.{}.k", "net.{}.v")),
+        Row("0.blocks.{}.attention.out", "net.{}.out", TRANSPOSED),
+        Row("0.blocks.{}.norm1", "net.{}.norm"),
+        Row("0.norm.weight", "net.last", LEADING),
+        Row("0.blocks.{}.norm2.weight", "net.{}.second"),
+        Row("0.blocks.{}.mlp", "net.{}.mlp"),
+        Row("head.classifier", "classifier", predicts=True),
+    ),
+    ignored=(r"net\.\d+\.mask",),
+    prefix="net.",
+    older={"norm.gamma": "norm.weight"},
+)
+
+
+class Classifier(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.add_module("0", Transformer(8, 2, 2, num_kv_heads=1, mlp_dim=8, norm="rmsnorm", bias=("q", "v", "out")))
+        self.head = nn.ModuleDict({"classifier": nn.Linear(8, 3)})
+
+
+@pytest.fixture
+def model() -> Classifier:
+    torch.manual_seed(0)
+    return Classifier()
+
+
+@pytest.fixture
+def published(model: Classifier) -> dict[str, Tensor]:
+    return to_published(model, TABLE)
+
+
+def test_projections_are_parted_by_their_widths_and_biases(model: Classifier, published: dict[str, Tensor]) -> None:
+    fused = model.get_submodule("0").blocks[1].attention.qkv
+    assert torch.equal(published["net.1.q.weight"], fused.weight[:8])
+    assert torch.equal(published["net.1.k.weight"], fused.weight[8:12])
+    assert torch.equal(published["net.1.v.bias"], fused.bias[8:])
+    assert "net.1.k.bias" not in published
+    assert torch.equal(published["net.0.out.weight"], model.get_submodule("0").blocks[0].attention.out.weight.T)
+    assert published["net.last"].shape == (1, 8)
+
+
+def test_there_and_back_is_the_same(model: Classifier, published: dict[str, Tensor]) -> None:
+    other = Classifier()
+    placed = from_published(other, published, TABLE)
+    assert not placed.new
+    other.load_state_dict(placed.tensors)
+    assert all(torch.equal(one, model.state_dict()[name]) for name, one in other.state_dict().items())
+
+
+def test_older_names_a_lacking_prefix_and_tensors_without_learning_are_known(
+    model: Classifier, published: dict[str, Tensor]
+) -> None:
+    bare = {name.removeprefix("net."): each for name, each in published.items() if name.startswith("net.")}
+    bare = {name.replace("norm.weight", "norm.gamma"): each for name, each in bare.items()}
+    placed = from_published(model, bare | {"0.mask": torch.ones(1)}, TABLE)
+    assert placed.new == ["head.classifier.weight", "head.classifier.bias"]
+    assert torch.equal(placed.tensors["0.norm.weight"], published["net.last"][0])
+
+
+def test_what_predicts_other_targets_stays_new(model: Classifier, published: dict[str, Tensor]) -> None:
+    published["classifier.weight"] = torch.zeros(7, 8)
+    placed = from_published(model, published, TABLE, same_targets=False)
+    assert placed.new == ["head.classifier.weight", "head.classifier.bias"]
+    assert torch.equal(placed.tensors["head.classifier.weight"], model.head["classifier"].weight)
+
+
+def test_all_that_does_not_fit_is_named(model: Classifier, published: dict[str, Tensor]) -> None:
+    del published["net.1.k.weight"]
+    published["net.0.mlp.fc1.weight"] = torch.zeros(8, 9)
+    published["net.2.extra"] = torch.zeros(1)
+    with pytest.raises(UserError) as raised:
+        from_published(model, published, TABLE)
+    told = str(raised.value)
+    assert "places without a weight: 0.blocks.1.attention.qkv.weight (net.1.k.weight)" in told
+    assert "weights without a place: net.2.extra" in told
+    assert "other shapes: 0.blocks.0.mlp.fc1.weight is [8, 8], net.0.mlp.fc1.weight gives [8, 9]" in told
+
+
+def test_a_tensor_in_no_row_is_told_both_ways(model: Classifier, published: dict[str, Tensor]) -> None:
+    shorter = Table(TABLE.rows[1:], TABLE.ignored, TABLE.prefix)
+    with pytest.raises(UserError, match=r"attention.qkv.weight \(in no row of the table\)"):
+        from_published(model, published, shorter)
+    with pytest.raises(UserError, match=r"attention.qkv.weight' has no name among those published"):
+        to_published(model, shorter)
