@@ -140,7 +140,11 @@ def measure(name: str, row: Row, seeds: tuple[int, ...], steps: int | None, wher
     per_seed = [statistics.mean(values[i : i + len(row.settings)]) for i in range(0, len(values), len(row.settings))]
     mean = statistics.mean(per_seed)
     evaluations = {each: statistics.mean(one[each] for one in further) for each in row.evaluations}
-    result = {
+    bars = {each: bar for each, (_, bar) in row.evaluations.items() if bar is not None}
+    holding = [row.reaches(mean, row.bar), row.seconds is None or max(seconds) <= row.seconds]
+    holding += [row.reaches(value, row.floor) for value in values]
+    holding += [row.reaches(evaluations[each], bar) for each, bar in bars.items()]
+    return {
         **_data(row),
         "model": row.model,
         "recipe": row.recipe,
@@ -155,22 +159,13 @@ def measure(name: str, row: Row, seeds: tuple[int, ...], steps: int | None, wher
         "beside": {each: statistics.mean(report[each]["value"] for report in reports) for each in row.beside},
         "evaluations": evaluations,
         "higher_is_better": row.higher_is_better,
+        "bar": row.bar,
+        "floor": row.floor,
+        "bar_seconds": row.seconds,
+        "evaluation_bars": bars,
+        "holds": all(holding),
         "command": f"python -m benchmarks.accuracy --only {name} --seeds {' '.join(map(str, seeds))}",
     }
-    return judged(row, result)
-
-
-def judged(row: Row, result: Mapping[str, Any]) -> dict[str, Any]:
-    """A result held against the row's bars."""
-    bars = {each: bar for each, (_, bar) in row.evaluations.items() if bar is not None}
-    holding = [
-        row.reaches(result["mean"], row.bar),
-        row.seconds is None or result["seconds"] <= row.seconds,
-        *(row.reaches(value, row.floor) for value in result["values"]),
-        *(row.reaches(result["evaluations"][each], bar) for each, bar in bars.items()),
-    ]
-    said = {"bar": row.bar, "floor": row.floor, "bar_seconds": row.seconds, "evaluation_bars": bars}
-    return {**result, **said, "holds": all(holding)}
 
 
 def _data(row: Row) -> dict[str, object]:
@@ -215,23 +210,19 @@ def main() -> None:
     parser.add_argument("--only", choices=ROWS, help="one row")
     parser.add_argument("--seeds", type=int, nargs="+", help="instead of the row's own")
     parser.add_argument("--device", default="auto")
-    parser.add_argument("--judge", action="store_true", help="hold recorded figures against the bars; train nothing")
     parser.add_argument("--quick", action="store_true", help="20 steps a row, nothing written: does it run?")
     options = parser.parse_args()
     for name, row in ROWS.items():
-        if options.only not in (None, name):
-            continue
-        if options.judge:
-            results = [judged(row, each) for each in record.read("accuracy") if f" {name} " in each["command"]]
-        elif options.quick:
-            results = [measure(name, row, tuple(options.seeds or row.seeds)[:1], 20, options.device)]
-        else:
-            results = [measure(name, row, tuple(options.seeds or row.seeds), None, options.device)]
-        if not options.quick:
-            hardware = device.describe(device.pick(options.device))
-            record.write("accuracy", results, identity=("data", "split", "model", "device"), hardware=hardware)
-        for each in results:
-            print(f"{name}: {each['metric']} {each['mean']:.4f}, {each['seconds']:.0f} s; holds: {each['holds']}")
+        if options.only in (None, name):
+            seeds = tuple(options.seeds or row.seeds)
+            steps = 20 if options.quick else None
+            result = measure(name, row, seeds[:1] if options.quick else seeds, steps, options.device)
+            if not options.quick:
+                hardware = device.describe(device.pick(options.device))
+                record.write("accuracy", [result], identity=("data", "split", "model", "device"), hardware=hardware)
+            print(
+                f"{name}: {result['metric']} {result['mean']:.4f}, {result['seconds']:.0f} s; holds: {result['holds']}"
+            )
 
 
 if __name__ == "__main__":

@@ -20,12 +20,12 @@ def write(name: str, rows: Sequence[Mapping[str, Any]], *, identity: Sequence[st
 
     Args:
         identity: Keys that tell rows apart; a new row replaces the old one that agrees in them.
-        hardware: What the rows were measured on; one that was read from the file says so itself.
+        hardware: What the rows were measured on.
     """
     path = RESULTS / f"{name}.json"
-    stamp = {"hardware": hardware, "commit": commit(), "date": date.today().isoformat()}
-    made = [{**row, **stamp, **row} for row in rows]
-    merged = {tuple(row.get(key) for key in identity): row for row in [*read(name), *made]}
+    kept = json.loads(path.read_text())["rows"] if path.exists() else []
+    made = [dict(row) | {"hardware": hardware, "commit": commit(), "date": date.today().isoformat()} for row in rows]
+    merged = {tuple(row.get(key) for key in identity): row for row in [*kept, *made]}
     document = {
         "command": f"python -m benchmarks.{name}",
         "commit": commit(),
@@ -37,12 +37,6 @@ def write(name: str, rows: Sequence[Mapping[str, Any]], *, identity: Sequence[st
     path.parent.mkdir(exist_ok=True)
     path.write_text(json.dumps(document, indent=2, ensure_ascii=False) + "\n")
     return path
-
-
-def read(name: str) -> list[dict[str, Any]]:
-    """The rows of ``results/NAME.json``; none where it is not there."""
-    path = RESULTS / f"{name}.json"
-    return json.loads(path.read_text())["rows"] if path.exists() else []
 
 
 def commit() -> str | None:
