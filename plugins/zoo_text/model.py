@@ -94,7 +94,7 @@ class TextHead(nn.Module):
         self.dim, self.pool = dim, pool
         self.score = nn.Linear(dim, 1) if pool == "seq" else None
         self.pooler = nn.Linear(dim, dim, bias=pooler_bias) if pooler else None
-        self.activation = POOLERS[pooler] if pooler else None
+        self.activation = POOLERS[pooler or "tanh"]
         self.norm = norm or nn.Identity()
         self.dropout = nn.Dropout(dropout)
         self.classifier = nn.Linear(dim, num_classes)
@@ -106,7 +106,7 @@ class TextHead(nn.Module):
 
     def forward(self, x: Float[Tensor, "*tokens d"], layout: Layout = DENSE) -> Float[Tensor, "b classes"]:
         pooled = self._pooled(x, layout)
-        if self.pooler is not None and self.activation is not None:
+        if self.pooler is not None:
             pooled = self.norm(self.activation(self.pooler(pooled)))
         return self.classifier(self.dropout(pooled))
 

@@ -34,7 +34,6 @@ class Encoder:
         prefix: Before the encoder's names in a publication that has a head too.
         rows: The family's table.
         shape: Spec values of a configuration, by dotted key.
-        head: The names with which that of sequence classification begins.
     """
 
     model_type: str
@@ -54,26 +53,12 @@ class Encoder:
         """What the weights decide of a spec, by dotted key.
 
         Raises:
-            UserError: The core cannot be so, or their tokenizer is not there.
+            UserError: The core cannot be so, or the configuration says too little.
         """
         try:
-            shape = self.shape(published.config)
+            return self.shape(published.config)
         except KeyError as error:
             raise UserError(f"the config.json of '{published.place}' has no {error}\ncopy it anew") from error
-        tokenizer = published.folder / "tokenizer.json"
-        if not tokenizer.is_file():
-            raise UserError(
-                f"'{published.folder}' has no tokenizer.json, and tokens of others mean nothing to its weights\n"
-                "put the tokenizer.json that was published with them beside them"
-            )
-        return {**shape, "embed.tokenizer": str(tokenizer)}
-
-    def info(self, published: Published) -> Mapping[str, Any]:
-        """The classes, where the weights have a classifier of named ones."""
-        names = published.config.get("id2label", {})
-        classes = [names[key] for key in sorted(names, key=int)]
-        several = published.config.get("problem_type") == "multi_label_classification"
-        return {"classes": classes, "multi_label": several} if classes else {}
 
     def table(self, spec: RunSpec) -> Table:
         return Table(self.rows, PRETRAINING, self.prefix, OLDER)
@@ -180,8 +165,6 @@ def distilbert_shape(config: Mapping[str, Any]) -> dict[str, Any]:
         "hidden_act": config.get("activation", "gelu"),
         "type_vocab_size": 0,
     }
-    if config.get("sinusoidal_pos_embds"):
-        as_bert["type_vocab_size"] = 0  # the table is stored, and read like a learnt one
     return {**bert_shape({**config, **as_bert}), "head.pooler": "relu"}
 
 
@@ -206,34 +189,36 @@ def modernbert_rows() -> tuple[Row, ...]:
 
 
 def modernbert_shape(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Warner et al. 2024, arXiv:2412.13663: every third block attends to all, the others to a window."""
+    """Warner et al. 2024, arXiv:2412.13663: some blocks attend to all, the others to a window, each kind by its own
+    base of rotary positions."""
     if activation(config, "hidden_activation") != "gelu" or config.get("classifier_activation", "gelu") != "gelu":
         raise UserError("the weights' activation is not gelu\nname others")
-    every = config.get("global_attn_every_n_layers", 3)
+    depth, every = config["num_hidden_layers"], config.get("global_attn_every_n_layers", 3)
+    kinds = config.get("layer_types") or ["sliding_attention" if i % every else "full_attention" for i in range(depth)]
     ropes = config.get("rope_parameters") or {}
-    theta, local = (
-        ropes.get(kind, {}).get("rope_theta") or config.get(key, default)
+    thetas = {
+        kind: ropes.get(kind, {}).get("rope_theta") or config.get(key, default)
         for kind, key, default in (
             ("full_attention", "global_rope_theta", 160_000.0),
             ("sliding_attention", "local_rope_theta", 10_000.0),
         )
-    )
-    num_local, dim, bias = every - 1, config["hidden_size"], config.get("attention_bias", False)
+    }
+    window = config.get("local_attention", 128)
     return {
-        "core.dim": dim,
-        "core.depth": config["num_hidden_layers"],
+        "core.dim": config["hidden_size"],
+        "core.depth": depth,
         "core.num_heads": config["num_attention_heads"],
         "core.mlp_dim": config["intermediate_size"],
         "core.norm_eps": config.get("norm_eps", 1e-5),
         "core.first_norm": False,
         "core.activation": "geglu",
         "core.bias": [
-            *(("q", "k", "v", "out") if bias else ()),
+            *(("q", "k", "v", "out") if config.get("attention_bias") else ()),
             *(("mlp",) if config.get("mlp_bias") else ()),
             *(("norm",) if config.get("norm_bias") else ()),
         ],
-        "core.rotary_theta": [theta, *[local] * num_local],
-        "core.windows": [0, *[config.get("local_attention", 128)] * num_local],
+        "core.rotary_theta": [thetas[kind] for kind in kinds],
+        "core.windows": [0 if kind == "full_attention" else window for kind in kinds],
         "embed.vocab_size": config["vocab_size"],
         "embed.max_tokens": config["max_position_embeddings"],
         "embed.position": "none",

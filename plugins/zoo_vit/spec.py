@@ -123,6 +123,11 @@ def rooms(spec: RunSpec) -> tuple[EmbedSpec, HeadSpec, AugmentSpec]:
         )
     if head.pool == "cls" and num_class_tokens(embed, head) == 0:
         raise UserError("head.pool=cls reads the class token, and embed.num_class_tokens is 0; leave one of them out")
+    if head.pool == "map" and core.dim % core.num_heads:
+        raise UserError(
+            f"head.pool=map shares core.dim {core.dim} among core.num_heads {core.num_heads}, which does not divide "
+            "it; change one, or pool otherwise"
+        )
     if embed.position == "sinusoidal" and core.dim % 4:
         raise UserError(
             f"embed.position=sinusoidal: core.dim {core.dim} does not divide by 4 (a sine and a cosine of the row and "
@@ -152,9 +157,9 @@ def cost(spec: RunSpec) -> Cost:
         room += linear(num_patches, core.dim, 1) + Cost(flops=2 * num_patches * core.dim, activations=num_patches)
     if head.pool == "map":
         room += _attention_pool(core, num_tokens)
-    if head.norm:
-        room += norm(1, core.dim, kind=core.norm, bias="norm" in core.bias)
     num_classifiers = num_own if head.pool == "cls" else 1
+    if head.norm:
+        room += norm(num_classifiers, core.dim, kind=core.norm, bias="norm" in core.bias)
     return room + linear(1, core.dim, head.num_classes) * num_classifiers
 
 
@@ -162,7 +167,8 @@ def _attention_pool(core: CoreSpec, num_tokens: int) -> Cost:
     dim = core.dim
     projections = linear(1, dim, dim) + linear(num_tokens, dim, 2 * dim) + linear(1, dim, dim)
     products = Cost(flops=4 * num_tokens * dim, activations=dim + 2 * num_tokens * dim)
-    return Cost(dim) + projections + products + mlp_cost(core.model_copy(update={"layer_scale": None}), 1)
+    mlp = mlp_cost(core.model_copy(update={"layer_scale": None, "bias": ("mlp", *core.bias)}), 1)
+    return Cost(dim) + projections + products + mlp
 
 
 def _stem(embed: EmbedSpec, dim: int) -> Cost:

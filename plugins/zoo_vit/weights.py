@@ -89,12 +89,6 @@ class TimmVit:
         return found
 
     @staticmethod
-    def info(published: Published) -> Mapping[str, Any]:
-        """Mean and deviation of each channel that the weights were trained with."""
-        config = published.config.get("pretrained_cfg", published.config)
-        return {key: list(config[key]) for key in ("mean", "std") if key in config}
-
-    @staticmethod
     def table(spec: RunSpec) -> Table:
         embed, head, _ = rooms(spec)
         classes = ("cls_token", "dist_token")[: num_class_tokens(embed, head)]

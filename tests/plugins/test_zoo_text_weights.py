@@ -11,12 +11,13 @@ from transformers.models.llama import modeling_llama
 from transformers.models.modernbert import modeling_modernbert
 
 from zoo.core import Layout, Model
+from zoo.errors import UserError
 from zoo.registry.resolution import Layer, nested, resolve
-from zoo.testing.of_weights import BOUNDS, parity, randomise
-from zoo.weights import Published, Table, from_published, to_published
+from zoo.testing.of_weights import BOUNDS, check_there_and_back, parity, randomise
+from zoo.weights import Published, Table, from_published
 from zoo_text.spec import cost
 from zoo_text.task import TextClassification
-from zoo_text.weights import FAMILIES
+from zoo_text.weights import FAMILIES, MODERNBERT
 
 BERT = {
     "hidden_size": 48,
@@ -56,7 +57,7 @@ def published(kind: str, options: dict[str, Any], dtype: torch.dtype) -> tuple[n
 
 def ours(source: Published, dtype: torch.dtype) -> tuple[Model, Table]:
     family = next(each for each in FAMILIES if each.recognises(source))
-    settings = {**family.shape(source.config), "head.num_classes": 4, "data.name": "nowhere"}
+    settings = {**family.settings(source), "head.num_classes": 4, "data.name": "nowhere"}
     spec = resolve("text", family.task, [Layer("weights", nested(settings))]).spec
     model, table = TextClassification.build(spec).to(dtype).eval(), family.table(spec)
     model.load_state_dict(from_published(model, source.tensors, table).tensors)
@@ -88,6 +89,16 @@ def test_equals_transformers(variant: str, dtype: torch.dtype, monkeypatch: pyte
 def test_goes_back_unchanged(variant: str) -> None:
     _, source = published(*VARIANTS[variant], torch.float32)
     model, table = ours(source, torch.float32)
-    found = to_published(model, table)
-    assert found.keys() == source.tensors.keys()
-    assert all(torch.equal(found[name], tensor) for name, tensor in source.tensors.items())
+    check_there_and_back(model, table, source.tensors)
+
+
+def test_a_configuration_that_says_too_little_is_told() -> None:
+    with pytest.raises(UserError, match=r"has no 'num_hidden_layers'"):
+        MODERNBERT.settings(Published(Path("here"), {}, {"model_type": "modernbert"}))
+
+
+def test_older_configurations_say_which_blocks_attend_to_all() -> None:
+    older = BERT | {"global_attn_every_n_layers": 2, "global_rope_theta": 5e3, "local_attention": 6}
+    found = MODERNBERT.settings(Published(Path("here"), {}, older))
+    assert found["core.windows"] == [0, 6, 0]
+    assert found["core.rotary_theta"] == [5e3, 1e4, 5e3]

@@ -11,6 +11,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from zoo.core import Model
+from zoo.errors import UserError
 from zoo.registry import open_registry
 from zoo.specs import CoreSpec, DataSpec, RunSpec, TrainSpec
 from zoo_vit.model import PictureEmbed, PictureHead, grid_sinusoids
@@ -180,3 +181,13 @@ def test_the_first_prediction_is_uniform() -> None:
 def test_a_token_larger_than_the_picture_is_refused() -> None:
     with pytest.raises(ValueError, match="a token of 16 pixels is larger than image_size 8"):
         EmbedSpec(image_size=8)
+
+
+def test_attention_pooling_costs_what_it_has_where_the_core_has_no_biases() -> None:
+    core = SMALL | {"bias": ("norm",), "layer_scale": 0.1, "activation": "swiglu"}
+    model, spec = build(core, {"image_size": 32, "patch_size": 8}, {"pool": "map", "num_classes": 7})
+    assert cost(spec).parameters == sum(parameter.numel() for parameter in model.parameters())
+    with pytest.raises(UserError, match=r"head\.pool=map shares core\.dim 50"):
+        build(
+            {"dim": 50, "depth": 1, "num_heads": 3, "head_dim": 4}, {"image_size": 32, "patch_size": 8}, {"pool": "map"}
+        )

@@ -10,8 +10,8 @@ from torch import nn
 
 from zoo.core import Model
 from zoo.registry.resolution import Layer, nested, resolve
-from zoo.testing.of_weights import BOUNDS, parity, randomise
-from zoo.weights import Published, Table, from_published, to_published
+from zoo.testing.of_weights import BOUNDS, check_there_and_back, parity, randomise
+from zoo.weights import Published, Table, from_published
 from zoo_vit.spec import cost
 from zoo_vit.task import ImageClassification
 from zoo_vit.weights import TimmVit
@@ -67,6 +67,4 @@ def test_equals_timm(variant: str, dtype: torch.dtype) -> None:
 def test_goes_back_unchanged(variant: str) -> None:
     _, source = published(*VARIANTS[variant], torch.float32)
     model, table = ours(source, torch.float32)
-    found = to_published(model, table)
-    assert found.keys() == source.tensors.keys()
-    assert all(torch.equal(found[name], tensor) for name, tensor in source.tensors.items())
+    check_there_and_back(model, table, source.tensors)

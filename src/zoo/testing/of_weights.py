@@ -67,6 +67,14 @@ def parity(
     return Parity(len(wanted), _difference(ours, theirs), differences[worst], worst)
 
 
+def check_there_and_back(model: Model, table: Table, tensors: Mapping[str, Tensor]) -> None:
+    """A model with these published tensors gives them back, by the same names and unchanged."""
+    found = to_published(model, table)
+    assert found.keys() == tensors.keys(), f"not in both: {sorted(found.keys() ^ tensors.keys())}"
+    changed = [name for name, tensor in tensors.items() if not torch.equal(found[name], tensor)]
+    assert not changed, f"changed on the way: {changed}"
+
+
 def randomise(reference: nn.Module) -> None:
     """Other numbers than a new model's zeros and ones, and yet none that make rounding grow: norms stay near one."""
     for name, parameter in reference.named_parameters():
