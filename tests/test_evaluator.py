@@ -210,6 +210,17 @@ def test_a_lost_best_checkpoint_gives_way_to_the_best_that_is_left(
     assert (chosen.checkpoint.step, chosen.which) == (left, "best left")
 
 
+def test_a_run_that_does_not_say_which_way_is_better_falls_back_on_its_newest(
+    trained: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    newest = trained.checkpoint("newest")
+    best = {"step": newest.step + 1, "metric": "accuracy", "value": 0.5, "loss": 1.0}
+    monkeypatch.setattr(Checkpoint, "trainer", lambda _: {"best": best})
+    (trained.folder / "status.json").unlink()
+    with pytest.warns(RunWarning, match=rf"missing or broken; step {newest.step} was used"):
+        assert trained.choose().which == "newest"
+
+
 def test_an_evaluation_verifies_its_checkpoint_once(trained: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
     resolve = Run.choose

@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 import torch
 
+from zoo.checkpoint import Checkpoint
 from zoo.core import Model
 from zoo.errors import UserError
 from zoo.run import Run, new_run, open_run
@@ -166,6 +167,22 @@ def test_a_lost_best_checkpoint_is_told_on_resuming_and_the_best_that_is_left_ta
     assert "of step 6, is missing or broken; the best that is left is of step 12" in said
     assert resumed.checkpoint().step == resumed.status()["best"]["step"] == 12
     assert resumed.status()["step"] == 24  # patience is what it was
+
+
+def test_a_run_that_does_not_say_which_way_is_better_goes_on(
+    tiny: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = trained(tmp_path / "whole", train__epochs=4, train__keep=99)
+    _copy_until(whole, tmp_path / "cut", 12)
+    stored = Checkpoint.trainer
+
+    def older(checkpoint: Checkpoint) -> dict[str, Any]:
+        state = stored(checkpoint)
+        state["best"].pop("higher_is_better", None)
+        return state
+
+    monkeypatch.setattr(Checkpoint, "trainer", older)
+    assert train("tiny", out=tmp_path / "cut", resume=True).status()["best"] == whole.status()["best"]
 
 
 def test_a_loss_that_is_not_finite_stops_before_the_step(tiny: str, tmp_path: Path) -> None:

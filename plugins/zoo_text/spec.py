@@ -3,9 +3,9 @@
 BERT: Devlin et al. 2018, arXiv:1810.04805; sequence pooling: Hassani et al. 2021, arXiv:2104.05704.
 """
 
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from zoo.cost import Cost, core_cost, linear, norm
 from zoo.errors import UserError
@@ -48,6 +48,12 @@ class HeadSpec(Spec):
     pooler_bias: bool = Field(True, description="the pooler's layer has a bias")
     pooler_norm: bool = Field(False, description="normalise what the pooler gives, as ModernBERT does")
     dropout: Fraction = Field(0.0, description="of what the classifier reads")
+
+    @field_validator("pooler", mode="before")
+    @classmethod
+    def _as_it_was(cls, value: Any) -> Any:
+        """Runs from before it could be anything but tanh have true or false."""
+        return {True: "tanh", False: None}[value] if isinstance(value, bool) else value
 
 
 class AugmentSpec(Spec):

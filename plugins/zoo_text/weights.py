@@ -21,8 +21,17 @@ ACTIVATIONS = {
 """transformers' names of activations, in the core's words."""
 ALL_BIASES = ["q", "k", "v", "out", "mlp", "norm"]
 OLDER = {"LayerNorm.gamma": "LayerNorm.weight", "LayerNorm.beta": "LayerNorm.bias"}
-PRETRAINING = (r"cls\..*", r"lm_head\..*", r"(generator|discriminator)_.*", r"vocab_.*", r"decoder\..*")
-"""Heads of the tasks that encoders are pretrained by, which no other task reads."""
+IGNORED = (
+    r".*embeddings\.(position_ids|token_type_ids)",  # counted, not learnt
+    r"roberta\.pooler\..*",  # its classifier has a pooler of its own
+    # of the tasks that encoders are pretrained by, which no other task reads
+    r"cls\..*",
+    r"lm_head\..*",
+    r"(generator|discriminator)_.*",
+    r"vocab_.*",
+    r"decoder\..*",
+)
+"""Published tensors that a text classifier has no use for."""
 
 
 @dataclass(frozen=True)
@@ -42,10 +51,6 @@ class Encoder:
     shape: Callable[[Mapping[str, Any]], dict[str, Any]]
     task: str = "text-classification"
 
-    @property
-    def name(self) -> str:
-        return self.model_type
-
     def recognises(self, published: Published) -> bool:
         return published.config.get("model_type") == self.model_type
 
@@ -57,11 +62,14 @@ class Encoder:
         """
         try:
             return self.shape(published.config)
-        except KeyError as error:
-            raise UserError(f"the config.json of '{published.place}' has no {error}\ncopy it anew") from error
+        except UserError:
+            raise
+        except (KeyError, TypeError, AttributeError, ArithmeticError, ValueError) as error:
+            what = f"has no {error}" if isinstance(error, KeyError) else f"has a wrong value: {error}"
+            raise UserError(f"the config.json of '{published.place}' {what}\ncopy or download it anew") from error
 
     def table(self, spec: RunSpec) -> Table:
-        return Table(self.rows, PRETRAINING, self.prefix, OLDER)
+        return Table(self.rows, IGNORED, self.prefix, OLDER)
 
 
 def activation(config: Mapping[str, Any], key: str) -> str:
@@ -99,7 +107,9 @@ def bert_rows(prefix: str, *head: Row) -> tuple[Row, ...]:
 
 def bert_shape(config: Mapping[str, Any]) -> dict[str, Any]:
     if config.get("position_embedding_type", "absolute") != "absolute":
-        raise UserError("the weights have relative positions, which the core has not\nname others")
+        raise UserError("the weights have relative positions, which the core has not\nname weights with absolute ones")
+    if config.get("is_decoder"):
+        raise UserError("the weights are a decoder's, which hides later tokens\nname weights of an encoder")
     dim, hidden = config["hidden_size"], config["intermediate_size"]
     return {
         "core.dim": dim,
@@ -192,10 +202,15 @@ def modernbert_shape(config: Mapping[str, Any]) -> dict[str, Any]:
     """Warner et al. 2024, arXiv:2412.13663: some blocks attend to all, the others to a window, each kind by its own
     base of rotary positions."""
     if activation(config, "hidden_activation") != "gelu" or config.get("classifier_activation", "gelu") != "gelu":
-        raise UserError("the weights' activation is not gelu\nname others")
+        raise UserError("the weights' activation is not gelu, which ModernBERT has\nname weights that have it")
     depth, every = config["num_hidden_layers"], config.get("global_attn_every_n_layers", 3)
     kinds = config.get("layer_types") or ["sliding_attention" if i % every else "full_attention" for i in range(depth)]
     ropes = config.get("rope_parameters") or {}
+    if odd := {each.get("rope_type", "default") for each in ropes.values()} - {"default"}:
+        raise UserError(
+            f"the weights' rotary positions are scaled ({', '.join(sorted(odd))}), which the core's are not\n"
+            "name weights without"
+        )
     thetas = {
         kind: ropes.get(kind, {}).get("rope_theta") or config.get(key, default)
         for kind, key, default in (

@@ -3,7 +3,6 @@
 DeiT's distillation token, registers, CLIP's norm before the core and SigLIP's attention pooling are values of a spec.
 """
 
-import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -20,73 +19,62 @@ ACTIVATIONS = {
 }
 """Kind of timm's MLP and its activation, in the core's words."""
 POOLS = {"token": "cls", "avg": "mean", "map": "map"}
+FETCHING = ("pretrained", "pretrained_cfg", "pretrained_cfg_overlay", "checkpoint_path", "cache_dir", "scriptable")
+"""Arguments with which timm would fetch or open other weights, or that say nothing of a shape."""
 
 
 class TimmVit:
     """`VisionTransformer` and `VisionTransformerDistilled` of timm."""
 
-    name = "timm-vit"
     task = "image-classification"
 
     @staticmethod
     def recognises(published: Published) -> bool:
-        return {"patch_embed.proj.weight", "blocks.0.attn.qkv.weight"} <= published.tensors.keys()
+        needed = {"patch_embed.proj.weight", "pos_embed", "blocks.0.attn.qkv.weight", "blocks.0.mlp.fc2.weight"}
+        return needed <= published.tensors.keys()
 
     @staticmethod
     def settings(published: Published) -> Mapping[str, Any]:
-        """What the weights decide of a spec, by dotted key. How many heads share a block's width, no tensor tells:
-        without a `config.json` that names timm's model, the model of the zoo says it."""
-        tensors, reference = published.tensors, _reference(published)
-        dim, channels, patch_size, _ = tensors["patch_embed.proj.weight"].shape
-        num_own = ("cls_token" in tensors) + ("dist_token" in tensors)
-        num_registers = tensors["reg_token"].shape[1] if "reg_token" in tensors else 0
-        num_positions = tensors["pos_embed"].shape[1]
-        class_position = math.isqrt(num_positions) ** 2 != num_positions
-        grid_size = math.isqrt(num_positions - (num_own if class_position else 0))
-        block = {name.removeprefix("blocks.0.") for name in tensors if name.startswith("blocks.0.")}
-        hidden = tensors["blocks.0.mlp.fc2.weight"].shape[1]
-        pool = "cls" if num_own else "mean"
-        found: dict[str, Any] = {
+        """What the weights decide of a spec, by dotted key.
+
+        Raises:
+            UserError: Their `config.json` names no model of timm's that the core can be.
+        """
+        reference = _reference(published)
+        names = dict(reference.named_parameters())
+        dim, channels, patch_size, _ = names["patch_embed.proj.weight"].shape
+        block, (side, _) = reference.blocks[0], reference.patch_embed.img_size
+        hidden = block.mlp.fc2.weight.shape[1]
+        num_own = ("cls_token" in names) + ("dist_token" in names)
+        return {
             "core.dim": dim,
-            "core.depth": 1 + max(int(name.split(".")[1]) for name in tensors if name.startswith("blocks.")),
+            "core.depth": len(reference.blocks),
+            "core.num_heads": block.attn.num_heads,
             "core.mlp_dim": None if hidden == 4 * dim else hidden,
-            "core.qk_norm": "attn.q_norm.weight" in block,
-            "core.layer_scale": 1e-5 if "ls1.gamma" in block else None,
-            "core.final_norm": "norm.weight" in tensors,
+            "core.norm_eps": block.norm1.eps,
+            "core.activation": ACTIVATIONS[_kind(block.mlp)],
+            "core.qk_norm": "blocks.0.attn.q_norm.weight" in names,
+            "core.layer_scale": 1e-5 if "blocks.0.ls1.gamma" in names else None,
+            "core.final_norm": "norm.weight" in names,
             "core.bias": [
-                *(("q", "k", "v") if "attn.qkv.bias" in block else ()),
-                *(("out",) if "attn.proj.bias" in block else ()),
-                *(("mlp",) if "mlp.fc1.bias" in block else ()),
-                *(("norm",) if "norm1.bias" in block else ()),
+                *(("q", "k", "v") if "blocks.0.attn.qkv.bias" in names else ()),
+                *(("out",) if "blocks.0.attn.proj.bias" in names else ()),
+                *(("mlp",) if "blocks.0.mlp.fc1.bias" in names else ()),
+                *(("norm",) if "blocks.0.norm1.bias" in names else ()),
             ],
-            "embed.image_size": grid_size * patch_size,
+            "embed.image_size": side,
             "embed.channels": channels,
             "embed.stem": "patch",
             "embed.patch_size": patch_size,
-            "embed.patch_bias": "patch_embed.proj.bias" in tensors,
+            "embed.patch_bias": "patch_embed.proj.bias" in names,
             "embed.num_class_tokens": num_own,
-            "embed.num_registers": num_registers,
+            "embed.num_registers": reference.num_reg_tokens,
             "embed.position": "learned",
-            "embed.class_position": class_position,
-            "embed.norm": "norm_pre.weight" in tensors,
-            "head.pool": "map" if "attn_pool.latent" in tensors else pool,
-            "head.norm": "fc_norm.weight" in tensors,
+            "embed.class_position": num_own > 0 and not reference.no_embed_class,
+            "embed.norm": "norm_pre.weight" in names,
+            "head.pool": POOLS[reference.global_pool],
+            "head.norm": "fc_norm.weight" in names,
         }
-        if reference is not None:
-            mlp = reference.blocks[0].mlp
-            kind = (type(mlp).__name__, type(mlp.act).__name__)
-            if kind not in ACTIVATIONS or reference.global_pool not in POOLS:
-                raise UserError(
-                    f"timm's '{published.config['architecture']}' has {' with '.join(kind)} and pools by "
-                    f"'{reference.global_pool}', which the core has not\nuse it by its own code"
-                )
-            found |= {
-                "core.num_heads": reference.blocks[0].attn.num_heads,
-                "core.norm_eps": reference.blocks[0].norm1.eps,
-                "core.activation": ACTIVATIONS[kind],
-                "head.pool": POOLS[reference.global_pool],
-            }
-        return found
 
     @staticmethod
     def table(spec: RunSpec) -> Table:
@@ -123,18 +111,58 @@ class TimmVit:
         )
 
 
-TIMM_VIT = TimmVit()
-
-
 def _reference(published: Published) -> Any:
-    """timm's own model without its numbers, for what no tensor tells; None where nothing names it."""
+    """timm's own model without its numbers: how many heads share a width, and much else, no tensor tells.
+
+    Raises:
+        UserError: Nothing names it, it cannot be made, or it is something else than our rooms can be.
+    """
     import timm
     import torch
 
-    name = published.config.get("architecture")
-    if name is None:
-        return None
+    name, arguments = published.config.get("architecture"), published.config.get("model_args") or {}
+    if not isinstance(name, str) or not isinstance(arguments, dict):
+        raise UserError(
+            f"'{published.place}' has no config.json that names timm's model as its architecture\n"
+            "put the config.json that was published with the weights beside them"
+        )
     if not timm.is_model(name):
         raise UserError(f"timm {timm.__version__} has no model '{name}', which config.json names\nupdate timm")
-    with torch.device("meta"):
-        return timm.create_model(name, **published.config.get("model_args", {}))
+    shape = {key: value for key, value in arguments.items() if key not in FETCHING}
+    try:
+        with torch.device("meta"):
+            reference = timm.create_model(name, pretrained=False, **shape)
+    except Exception as error:  # whatever a stranger's arguments make timm raise
+        raise UserError(
+            f"timm cannot make '{name}' with the model_args of config.json: {error}\ncopy or download it anew"
+        ) from error
+    if odd := _oddity(reference):
+        raise UserError(f"timm's '{name}' has {odd}, which our rooms have not\nname weights of another model")
+    return reference
+
+
+def _oddity(reference: Any) -> str | None:
+    """What of a model of timm's our rooms cannot be; None where they can be all of it."""
+    from timm.models.deit import VisionTransformerDistilled
+    from timm.models.vision_transformer import Block, VisionTransformer
+    from torch import nn
+
+    if type(reference) not in (VisionTransformer, VisionTransformerDistilled):
+        return f"the architecture {type(reference).__name__}"
+    block, (height, width) = reference.blocks[0], reference.patch_embed.img_size
+    positioned = reference.num_reg_tokens and not reference.no_embed_class
+    odd = {
+        f"blocks of kind {type(block).__name__}": type(block) is not Block,
+        f"norms of kind {type(block.norm1).__name__}": not isinstance(block.norm1, nn.LayerNorm),
+        " with ".join(_kind(block.mlp)): _kind(block.mlp) not in ACTIVATIONS,
+        f"'{reference.global_pool}' pooling": reference.global_pool not in POOLS,
+        "pooling of tokens that are no patches": reference.pool_include_prefix,
+        f"pictures of {height} × {width} pixels": height != width,
+        "registers with positions": positioned,
+        "no positions": reference.pos_embed is None,
+    }
+    return next((what for what, is_so in odd.items() if is_so), None)
+
+
+def _kind(mlp: Any) -> tuple[str, str]:
+    return type(mlp).__name__, type(mlp.act).__name__

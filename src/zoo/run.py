@@ -36,6 +36,13 @@ class Chosen(NamedTuple):
     note: str | None = None
 
 
+class Left(NamedTuple):
+    """An evaluation by validation, and its checkpoint."""
+
+    evaluation: dict[str, Any]
+    checkpoint: Checkpoint
+
+
 def rank(evaluation: Mapping[str, Any]) -> tuple[float, float]:
     """The better an evaluation by validation, the higher. On a small split many tie; the lower loss then decides."""
     sign = 1 if evaluation["higher_is_better"] else -1
@@ -146,8 +153,7 @@ class Run:
             chosen = Chosen(whole, "best")
         else:
             left, note = self.best_left(best, newest)
-            other = checkpoint_at(self.checkpoints, left["step"]) if left else None
-            chosen = Chosen(other, "best left") if other else Chosen(newest, "newest")
+            chosen = Chosen(left.checkpoint, "best left") if left else Chosen(newest, "newest")
         if not note:
             return chosen
         note = f"{note}; step {chosen.checkpoint.step} was used"
@@ -155,20 +161,21 @@ class Run:
         warnings.warn(f"run '{self.folder}': {note}\ncopy the lost folder back, or {remedy}", RunWarning, stacklevel=2)
         return chosen._replace(note=note)
 
-    def best_left(self, lost: int, newest: Checkpoint) -> tuple[dict[str, Any] | None, str]:
+    def best_left(self, lost: int, newest: Checkpoint) -> tuple[Left | None, str]:
         """The best evaluation by validation whose checkpoint is whole, and a word on the one of step `lost`, which is
         not."""
         known = newest.trainer()["best"]
-        rows = self.metrics() if known else []
+        rows = self.metrics() if known and "higher_is_better" in known else []  # older runs do not say
         evaluations = [
             {**known, "step": row["step"], "value": row[known["metric"]], "loss": row["loss"]}
             for row in rows
             if row["split"] == "validation" and None not in (row.get(known["metric"]), row["loss"])
         ]
         ranked = sorted(evaluations, key=rank, reverse=True)
-        left = next((each for each in ranked if checkpoint_at(self.checkpoints, each["step"])), None)
+        places = ((each, checkpoint_at(self.checkpoints, each["step"])) for each in ranked)
+        left = next((Left(each, whole) for each, whole in places if whole), None)
         told = f"the best checkpoint by validation, of step {lost}, is missing or broken"
-        return left, told + (f"; the best that is left is of step {left['step']}" if left else "")
+        return left, told + (f"; the best that is left is of step {left.checkpoint.step}" if left else "")
 
     def checkpoint(self, which: Literal["best", "newest"] = "best") -> Checkpoint:
         """The best checkpoint by validation, as `choose` has it, or the newest.

@@ -121,6 +121,8 @@ def fit(run: Run, splits: Splits, stop: StopSignal, found: Found, *, show_progre
             "higher_is_better": measures.higher_is_better,
         }
         state.since_best += 1
+        if state.best is not None:  # older runs do not say which way is better
+            state.best = {"higher_is_better": measures.higher_is_better, **state.best}
         if math.isfinite(found["value"]) and (state.best is None or rank(found) > rank(state.best)):
             state.best, state.since_best = found, 0
 
@@ -242,7 +244,8 @@ def _restored(
             )
     best = state.best["step"] if state.best else state.step
     if best != state.step and checkpoint_at(run.checkpoints, best) is None:
-        state.best, lost = run.best_left(best, newest)
+        left, lost = run.best_left(best, newest)
+        state.best = left.evaluation if left else None
         notes.append(lost)
     if run.spec.plugins != plugins.stamps(run.spec.task):
         notes.append("the plugin's code changed since the run began; the rest may differ from a run never stopped")

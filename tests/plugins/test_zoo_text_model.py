@@ -9,6 +9,7 @@ from zoo.core import Layout, pack
 from zoo.registry import open_registry
 from zoo.testing.of_task import TOLERANCE
 from zoo_text.model import TextEmbed, TextHead
+from zoo_text.spec import HeadSpec
 
 
 @pytest.mark.parametrize("size", ["micro", "tiny", "small"])
@@ -68,3 +69,8 @@ def test_readout_weights_sum_to_one(pool: str) -> None:
 
 def offsets(lengths: list[int]) -> dict[str, object]:
     return {"layout": Layout.from_lengths(lengths)}
+
+
+def test_a_pooler_is_read_as_older_runs_have_it() -> None:
+    assert HeadSpec.model_validate({"pooler": True}).pooler == "tanh"
+    assert HeadSpec.model_validate({"pooler": False}).pooler is None

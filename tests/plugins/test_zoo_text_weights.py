@@ -17,7 +17,8 @@ from zoo.testing.of_weights import BOUNDS, check_there_and_back, parity, randomi
 from zoo.weights import Published, Table, from_published
 from zoo_text.spec import cost
 from zoo_text.task import TextClassification
-from zoo_text.weights import FAMILIES, MODERNBERT
+from zoo_text.weights import BERT as BERT_FAMILY
+from zoo_text.weights import FAMILIES, MODERNBERT, ROBERTA, Encoder
 
 BERT = {
     "hidden_size": 48,
@@ -44,12 +45,14 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
 LENGTHS = (5, 17, 30)
 
 
-def published(kind: str, options: dict[str, Any], dtype: torch.dtype) -> tuple[nn.Module, Published]:
+def published(
+    kind: str, options: dict[str, Any], dtype: torch.dtype, auto: str = "AutoModelForSequenceClassification"
+) -> tuple[nn.Module, Published]:
     """A model of transformers' with random weights, and what its folder on the Hub would hold."""
     torch.manual_seed(0)
     special = {"pad_token_id": 1, "bos_token_id": 0, "eos_token_id": 2, "cls_token_id": 0, "sep_token_id": 2}
     config = transformers.AutoConfig.for_model(kind, num_labels=4, **special, **options)
-    reference = transformers.AutoModelForSequenceClassification.from_config(config, attn_implementation="sdpa")
+    reference = getattr(transformers, auto).from_config(config, attn_implementation="sdpa")
     reference = reference.to(dtype).eval()
     randomise(reference)
     return reference, Published(Path(), reference.state_dict(), config.to_dict())
@@ -92,9 +95,45 @@ def test_goes_back_unchanged(variant: str) -> None:
     check_there_and_back(model, table, source.tensors)
 
 
+@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("kind", ["AutoModel", "AutoModelForMaskedLM"])
+def test_what_was_published_without_a_classifier_gets_a_new_one(variant: str, kind: str) -> None:
+    reference, source = published(*VARIANTS[variant], torch.float32, kind)
+    tensors = {**source.tensors, f"{reference.base_model_prefix}.embeddings.position_ids": torch.arange(40)}
+    if kind == "AutoModel":  # its names have no prefix
+        tensors = {**source.tensors, "embeddings.position_ids": torch.arange(40)}
+    family = next(each for each in FAMILIES if each.recognises(source))
+    settings = {**family.settings(source), "head.num_classes": 4, "data.name": "nowhere"}
+    spec = resolve("text", family.task, [Layer("weights", nested(settings))]).spec
+    model = TextClassification.build(spec)
+    placed = from_published(model, tensors, family.table(spec))
+    assert "head.classifier.weight" in placed.new
+    assert all(name.startswith("head.") for name in placed.new)
+
+
 def test_a_configuration_that_says_too_little_is_told() -> None:
     with pytest.raises(UserError, match=r"has no 'num_hidden_layers'"):
         MODERNBERT.settings(Published(Path("here"), {}, {"model_type": "modernbert"}))
+
+
+@pytest.mark.parametrize(
+    ("family", "config", "message"),
+    [
+        (BERT_FAMILY, {"is_decoder": True}, "hides later tokens"),
+        (BERT_FAMILY, {"position_embedding_type": "relative_key"}, "relative positions"),
+        (BERT_FAMILY, {"hidden_act": "mish"}, "hidden_act is 'mish'"),
+        (BERT_FAMILY, {"hidden_size": None}, "has a wrong value"),
+        (ROBERTA, {"pad_token_id": None}, "has a wrong value"),
+        (MODERNBERT, {"rope_parameters": {"full_attention": {"rope_type": "yarn"}}}, "scaled"),
+        (MODERNBERT, {"rope_parameters": {"full_attention": None}}, "has a wrong value"),
+        (MODERNBERT, {"global_attn_every_n_layers": 0}, "has a wrong value"),
+    ],
+)
+def test_a_configuration_that_the_core_cannot_be_is_refused(
+    family: Encoder, config: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(UserError, match=message):
+        family.settings(Published(Path("here"), {}, BERT | config))
 
 
 def test_older_configurations_say_which_blocks_attend_to_all() -> None:

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from zoo.core import Model
+from zoo.errors import UserError
 from zoo.registry.resolution import Layer, nested, resolve
 from zoo.testing.of_weights import BOUNDS, check_there_and_back, parity, randomise
 from zoo.weights import Published, Table, from_published
@@ -68,3 +69,49 @@ def test_goes_back_unchanged(variant: str) -> None:
     _, source = published(*VARIANTS[variant], torch.float32)
     model, table = ours(source, torch.float32)
     check_there_and_back(model, table, source.tensors)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("vit_base_patch16_rpn_224", {}, "blocks of kind ResPostBlock"),
+        ("vit_small_patch16_224", {"norm_layer": "rmsnorm"}, "norms of kind RmsNorm"),
+        ("vit_small_patch16_224", {"global_pool": "avg", "pool_include_prefix": True}, "tokens that are no patches"),
+        ("vit_small_patch16_224", {"img_size": (32, 64)}, "32 × 64 pixels"),
+        ("vit_small_patch16_224", {"reg_tokens": 2}, "registers with positions"),
+        ("vit_pe_core_tiny_patch16_384", {"num_classes": 5}, "the architecture Eva"),
+    ],
+)
+def test_what_the_rooms_cannot_be_is_refused(name: str, options: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        TimmVit.settings(Published(Path(), {}, {"architecture": name, "model_args": options}))
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ({}, "no config.json that names timm's model"),
+        ({"architecture": ["vit"]}, "no config.json that names timm's model"),
+        ({"architecture": "vit_of_nobody"}, "has no model 'vit_of_nobody'"),
+        ({"architecture": "vit_small_patch16_224", "model_args": {"depth": "two"}}, "cannot make"),
+    ],
+)
+def test_a_configuration_that_names_no_model_is_told(config: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        TimmVit.settings(Published(Path(), {}, config))
+
+
+def test_a_configuration_fetches_and_opens_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fetched(*_: object, **__: object) -> None:
+        raise AssertionError("timm was asked for weights")
+
+    monkeypatch.setattr("timm.models._builder.load_pretrained", fetched)
+    monkeypatch.setattr("timm.models._factory.load_checkpoint", fetched)
+    asks = {"pretrained": True, "checkpoint_path": str(tmp_path / "any.pth"), "pretrained_cfg": "augreg_in21k"}
+    config = {"architecture": "vit_small_patch16_224", "model_args": asks}
+    assert TimmVit.settings(Published(Path(), {}, config))["core.dim"] == 384
+
+
+def test_other_models_with_such_names_are_not_recognised() -> None:
+    reference = timm.create_model("beit_base_patch16_224", embed_dim=48, depth=1, num_heads=3)
+    assert not TimmVit.recognises(Published(Path(), reference.state_dict(), {}))

@@ -26,7 +26,6 @@ def test_reads_a_file_and_a_folder_with_its_configuration(folder: Path) -> None:
     for place in (folder, folder / "model.safetensors"):
         found = read_published(place)
         assert found.config == {"model_type": "bert"}
-        assert found.folder == folder
         assert torch.equal(found.tensors["a.weight"], ONE["a.weight"])
 
 
@@ -47,6 +46,35 @@ def test_reads_a_pickle_of_tensors(folder: Path, content: object) -> None:
     assert read_published(folder).tensors.keys() == ONE.keys()
 
 
+def test_an_index_that_lists_more_than_there_is_is_told(folder: Path) -> None:
+    save_file({"a.weight": ONE["a.weight"]}, folder / "one.safetensors")
+    shards = dict.fromkeys(ONE, "one.safetensors")
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": shards}))
+    with pytest.raises(UserError, match=r"lacks what its index lists: a.bias"):
+        read_published(folder)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "is no pickle of tensors alone"),
+        (b"<!DOCTYPE html><html></html>", "is no pickle of tensors alone"),
+        (b"", r"cannot be read: \w"),
+    ],
+)
+def test_a_page_or_a_pointer_in_the_place_of_weights_is_told(folder: Path, content: bytes, message: str) -> None:
+    (folder / "pytorch_model.bin").write_bytes(content)
+    with pytest.raises(UserError, match=message):
+        read_published(folder)
+
+
+@pytest.mark.parametrize("content", [{}, {0: torch.ones(1)}, [torch.ones(1)], {"a": {"b": torch.ones(1)}}])
+def test_what_holds_no_named_tensors_is_refused(folder: Path, content: object) -> None:
+    torch.save(content, folder / "pytorch_model.bin")
+    with pytest.raises(UserError, match="other than named tensors"):
+        read_published(folder)
+
+
 class Trap:
     def __init__(self, mark: Path) -> None:
         self.mark = mark
@@ -59,7 +87,7 @@ class Trap:
 def test_a_pickle_that_would_run_code_is_refused_and_nothing_runs(folder: Path, write: object) -> None:
     assert callable(write)
     write({"a": Trap(folder / "sprung")}, folder / "model.bin")
-    with pytest.raises(UserError, match="may run code; it was not loaded"):
+    with pytest.raises(UserError, match="it holds code, or is a page or a pointer"):
         read_published(folder)
     assert not (folder / "sprung").exists()
 
@@ -77,7 +105,7 @@ def test_what_is_cut_short_missing_or_something_else_is_told(folder: Path) -> No
     with pytest.raises(UserError, match=r"cannot be read: (.|\n)*cut short"):
         read_published(folder)
     torch.save({"a": 3}, folder / "other.pt")
-    with pytest.raises(UserError, match="other than named tensors"):
+    with pytest.raises(UserError, match=r"^'.*other.pt' holds something other than named tensors"):
         read_published(folder / "other.pt")
     (folder / "model.safetensors").write_bytes(whole)
     (folder / "config.json").write_text("[1]")

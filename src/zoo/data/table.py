@@ -134,7 +134,7 @@ def _remedy(path: Path, content: bytes) -> str:
     """What to do with what is no UTF-8: most of it may be, and then it is no other encoding."""
     known = content.decode("utf-8", "replace")
     if sum(each > "\x7f" for each in known) >= 2 * known.count("\ufffd"):
-        return "most of the rest is, so that it was damaged or put together from two: mend that line, or export it anew"
+        return "much of the rest is, so that it was damaged or put together from two: mend that line, or export it anew"
     try:
         content.decode("cp1252")
     except UnicodeDecodeError:

@@ -3,6 +3,7 @@
 In float64 a difference above 1e-9 is a mistake; in float32 rounding alone makes up to 1e-5.
 """
 
+import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
@@ -63,6 +64,7 @@ def parity(
         )
         for name, gradient in wanted.items()
     }
+    assert all(map(math.isfinite, differences.values())), "a gradient is not a finite number"
     worst = max(differences, key=differences.__getitem__)
     return Parity(len(wanted), _difference(ours, theirs), differences[worst], worst)
 
@@ -85,8 +87,10 @@ def randomise(reference: nn.Module) -> None:
 
 
 def _difference(ours: Tensor, theirs: Tensor, scale: float | None = None) -> float:
+    assert ours.shape == theirs.shape, f"{list(ours.shape)} is held against {list(theirs.shape)}"
     apart = float((ours - theirs).detach().abs().max())
-    return apart / (float(theirs.detach().abs().max()) if scale is None else scale) if apart else 0.0
+    largest = float(theirs.detach().abs().max()) if scale is None else scale
+    return 0.0 if apart == 0 else apart / largest if largest else math.inf
 
 
 def _gradients(model: Model, table: Table) -> dict[str, Tensor]:

@@ -6,17 +6,17 @@ their index, or beside `pytorch_model.bin`.
 
 import json
 import pickle
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from zoo.errors import UserError
+from zoo.errors import UserError, listing
+from zoo.files import user_path
 
 NAMES = ("model.safetensors", "pytorch_model.safetensors", "pytorch_model.bin", "model.bin")
 """In a folder, the first that is there."""
@@ -37,74 +37,77 @@ class Published:
     tensors: Mapping[str, Tensor]
     config: Mapping[str, Any]
 
-    @property
-    def folder(self) -> Path:
-        """Where what belongs to it lies, such as its tokenizer."""
-        return self.place if self.place.is_dir() else self.place.parent
 
-
-def read_published(place: Path) -> Published:
+def read_published(place: str | Path) -> Published:
     """A checkpoint of a file or a folder.
 
     Raises:
         UserError: There is none, it is broken, or it is a pickle of more than tensors.
     """
+    place = user_path(place)
     if not place.exists():
         raise UserError(f"there is no file or folder '{place}'\nname a .safetensors file, or a folder that holds one")
-    files = [place] if place.is_file() else _files(place)
     tensors: dict[str, Tensor] = {}
-    for file in files:
-        tensors |= _read(file)
+    if place.is_file():
+        tensors = _read(place)
+    else:
+        files, listed = _files(place)
+        for file in files:
+            tensors |= _read(file)
+        if lost := [name for name in listed if name not in tensors]:
+            raise UserError(f"'{place}' lacks what its index lists: {listing(lost, 3)}\ncopy or download it anew")
     folder = place if place.is_dir() else place.parent
     return Published(place, tensors, _read_json(folder / "config.json") if (folder / "config.json").exists() else {})
 
 
-def _files(folder: Path) -> list[Path]:
-    """The files that hold a folder's weights."""
+def _files(folder: Path) -> tuple[list[Path], Collection[str]]:
+    """The files that hold a folder's weights, and the tensors that an index says are in them."""
     for name in INDICES:
         if (folder / name).exists():
             weight_map = _read_json(folder / name).get("weight_map")
-            if not isinstance(weight_map, dict):
-                raise UserError(f"'{folder / name}' has no weight_map\ncopy the folder anew")
+            if not isinstance(weight_map, dict) or not weight_map:
+                raise UserError(f"'{folder / name}' has no weight_map\ncopy or download it anew")
             parts = sorted({Path(str(part)).name for part in weight_map.values()})  # never out of the folder
-            return [folder / part for part in parts]
+            return [folder / part for part in parts], weight_map
     found = next((folder / name for name in NAMES if (folder / name).exists()), None)
     if found is None:
         raise UserError(f"'{folder}' holds no weights\nname a folder with one of: {', '.join((*NAMES, *INDICES))}")
-    return [found]
+    return [found], ()
 
 
 def _read(file: Path) -> dict[str, Tensor]:
-    try:
-        if file.suffix == ".safetensors":
-            return load_file(file)
-        if file.suffix in PICKLES:
-            return _tensors(file, torch.load(file, map_location="cpu", weights_only=True))
-    except pickle.UnpicklingError as error:
-        raise UserError(
-            f"'{file}' is a pickle of more than tensors, which may run code; it was not loaded\n"
-            "name a .safetensors file"
-        ) from error
-    except (OSError, SafetensorError, RuntimeError, EOFError, ValueError) as error:
-        why = str(error).partition("\n")[0]
-        raise UserError(f"'{file}' cannot be read: {why}\nit may be cut short: copy or download it anew") from error
-    raise UserError(f"'{file}' is no file of weights\nname a .safetensors file, or one of {', '.join(PICKLES)}")
-
-
-def _tensors(file: Path, content: Any) -> dict[str, Tensor]:
-    """What a pickle holds, perhaps under a key of its trainer's."""
-    for key in ("state_dict", "model"):
+    if file.suffix == ".safetensors":
+        content = _opened(file, load_file, file)
+    elif file.suffix in PICKLES:
+        content = _opened(file, torch.load, file, map_location="cpu", weights_only=True)
+    else:
+        raise UserError(f"'{file}' is no file of weights\nname a .safetensors file, or one of {', '.join(PICKLES)}")
+    for key in ("state_dict", "model"):  # where a trainer kept them
         if isinstance(content, dict) and isinstance(content.get(key), dict):
             content = content[key]
-    if not isinstance(content, dict) or not all(isinstance(each, Tensor) for each in content.values()):
+    named = isinstance(content, dict) and all(isinstance(each, Tensor) for each in content.values())
+    if not named or not content or not all(isinstance(key, str) for key in content):
         raise UserError(f"'{file}' holds something other than named tensors\nname a file of weights")
     return dict(content)
+
+
+def _opened(file: Path, read: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
+    try:
+        return read(*arguments, **options)
+    except pickle.UnpicklingError as error:
+        raise UserError(
+            f"'{file}' is no pickle of tensors alone: it holds code, or is a page or a pointer to the file; it was not "
+            "loaded\ndownload it anew, or name a .safetensors file"
+        ) from error
+    except Exception as error:  # what a damaged file makes the readers raise has no end
+        why = str(error).partition("\n")[0] or type(error).__name__
+        raise UserError(f"'{file}' cannot be read: {why}\nit may be cut short: copy or download it anew") from error
 
 
 def _read_json(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"'{path}' cannot be read: {error}\ncopy or download it anew") from error
     if not isinstance(content, dict):
         raise UserError(f"'{path}' holds no settings by name\ncopy or download it anew")

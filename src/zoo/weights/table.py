@@ -7,7 +7,7 @@ Several published names are stacked along the first axis: projections that our c
 """
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import NamedTuple
@@ -29,17 +29,7 @@ class Form(NamedTuple):
     write: Callable[[Tensor], Tensor]
 
 
-def _same(x: Tensor) -> Tensor:
-    return x
-
-
-def _transposed(x: Tensor) -> Tensor:
-    return x.T if x.ndim == 2 else x
-
-
-SAME = Form(_same, _same)
-TRANSPOSED = Form(_transposed, _transposed)
-"""A matrix by columns, as in GPT-2's layers; its bias is as it is."""
+SAME = Form(lambda x: x, lambda x: x)
 LEADING = Form(lambda x: x[0], lambda x: x[None])
 """An axis of length 1 before ours."""
 
@@ -103,15 +93,15 @@ class Table:
 
 
 class _Place(NamedTuple):
-    """A tensor of ours and where it stands in a publication: each name with its length along the first axis."""
+    """A tensor of ours and what is published of it.
+
+    Args:
+        published: By name its tensor, or each of those that are stacked into it; none where no row fits.
+    """
 
     name: str
-    sources: Sequence[tuple[str, int]]
     row: Row | None
-
-    @property
-    def form(self) -> Form:
-        return self.row.form if self.row else SAME
+    published: Mapping[str, Tensor]
 
 
 class Placed(NamedTuple):
@@ -128,43 +118,56 @@ class Placed(NamedTuple):
 def from_published(
     model: nn.Module, tensors: Mapping[str, Tensor], table: Table, *, same_targets: bool = True
 ) -> Placed:
-    """Put published tensors where they belong. A head may stay new; all else must be there, and have a place.
+    """Put published tensors where they belong. Modules of the head may stay new; all else must be there, and have a
+    place.
 
     Args:
-        same_targets: They were trained for what the model predicts.
+        same_targets: They were trained for what the model predicts. The caller knows: nothing in them says it.
 
     Raises:
-        UserError: A published tensor has no place, a place no tensor, or one another shape; all are named.
+        UserError: A published tensor has no place, a place no tensor, or one is not as the place needs it; all are
+            named.
     """
-    ours, tensors = model.state_dict(), table.named(tensors)
+    tensors, places = table.named(tensors), list(_places(model, table))
+    owners = {name.rpartition(".")[0] for place in places for name in place.published if name in tensors}
     found: dict[str, Tensor] = {}
     new: list[str] = []
     missing: list[str] = []
     misfits: list[str] = []
-    used: set[str] = set()
-    for place in _places(model, table):
-        names = [name for name, _ in place.sources]
-        used.update(names)
-        found[place.name] = ours[place.name]
-        lost = [name for name in names if name not in tensors]
-        if (place.row and place.row.predicts and not same_targets) or (
-            lost == names and place.name.startswith("head.")
-        ):
-            new.append(place.name)
-        elif lost or not names:
-            missing.append(f"{place.name} ({', '.join(lost) or 'in no row of the table'})")
-        else:
-            tensor = torch.cat([place.form.read(tensors[name]) for name in names])
-            if tensor.shape != found[place.name].shape:
-                wanted, given = list(found[place.name].shape), list(tensor.shape)
-                misfits.append(f"{place.name} is {wanted}, {' + '.join(names)} gives {given}")
-            found[place.name] = tensor
-    strange = [name for name in tensors if name not in used and not table.ignores(name)]
-    told = {"places without a weight": missing, "weights without a place": strange, "other shapes": misfits}
+    for name, row, published in places:
+        lost = [each for each in published if each not in tensors]
+        if row is None or (lost and not _may_be_new(name, published, owners)):
+            missing.append(f"{name} ({', '.join(lost) or 'in no row of the table'})")
+        elif lost or (row.predicts and not same_targets):
+            new.append(name)
+            found[name] = model.state_dict()[name]
+        elif wrong := [_misfit(each, tensors[each], wanted) for each, wanted in published.items()]:
+            misfits += filter(None, wrong)
+            if not any(wrong):
+                parts = [row.form.read(tensors[each]) for each in published]
+                found[name] = parts[0] if len(parts) == 1 else torch.cat(parts)
+    placed = {each for place in places for each in place.published}
+    strange = [each for each in tensors if each not in placed and not table.ignores(each)]
+    told = {"places without a weight": missing, "weights without a place": strange, "not as needed": misfits}
     if any(told.values()):
         lines = "".join(f"\n{what}: {listing(names, LISTED)}" for what, names in told.items() if names)
         raise UserError(f"the weights do not fit the model{lines}\nname weights of this model, or another model")
     return Placed(found, new)
+
+
+def _may_be_new(name: str, published: Mapping[str, Tensor], owners: Collection[str]) -> bool:
+    """Whether a tensor is of a module of the head of which nothing was published."""
+    return name.startswith("head.") and not any(each.rpartition(".")[0] in owners for each in published)
+
+
+def _misfit(name: str, given: Tensor, wanted: Tensor) -> str | None:
+    """What is wrong with a published tensor; None where it fits."""
+    if given.shape != wanted.shape:
+        return f"{name} is {list(given.shape)}, not {list(wanted.shape)}"
+    if not given.is_floating_point() or given.layout != torch.strided or given.is_meta:
+        kind = str(given.dtype).removeprefix("torch.")
+        return f"{name} is {kind}, not dense floating point"
+    return None
 
 
 def to_published(model: nn.Module, table: Table) -> dict[str, Tensor]:
@@ -173,28 +176,27 @@ def to_published(model: nn.Module, table: Table) -> dict[str, Tensor]:
     Raises:
         UserError: The table has no row for a tensor.
     """
-    ours = model.state_dict()
     found: dict[str, Tensor] = {}
-    for place in _places(model, table):
-        if not place.sources:
-            raise UserError(f"'{place.name}' has no name among those published\nsave the model as a run")
-        parts = ours[place.name].split([length for _, length in place.sources])
-        for (name, _), part in zip(place.sources, parts, strict=True):
-            found[name] = place.form.write(part).contiguous()
+    for name, row, published in _places(model, table):
+        if row is None:
+            raise UserError(f"'{name}' has no name among those published\nsave the model as a run")
+        found |= {each: tensor.contiguous() for each, tensor in published.items()}
     return found
 
 
 def _places(model: nn.Module, table: Table) -> Iterator[_Place]:
-    """Of every tensor of the model; one for which there is no row has no sources."""
+    """Every tensor of the model, in the first row that fits it."""
     for name, tensor in model.state_dict().items():
         row, names = next(((row, found) for row in table.rows if (found := row.find(name))), (None, []))
-        if row is None or len(names) == 1:
-            yield _Place(name, [(each, len(tensor)) for each in names], row)
+        if row is None:
+            yield _Place(name, None, {})
             continue
         owner, _, kind = name.rpartition(".")
-        fused = model.get_submodule(owner)
-        if isinstance(fused, FusedLinear):
-            parts = zip(names, fused.out_dims, fused.biased, strict=True)
-            yield _Place(name, [(each, dim) for each, dim, has in parts if has or kind == "weight"], row)
-        else:
-            yield _Place(name, [(each, len(tensor) // len(names)) for each in names], row)
+        module = model.get_submodule(owner)
+        widths = [len(tensor) // len(names)] * len(names)
+        if len(names) > 1 and isinstance(module, FusedLinear):
+            kept = [kind == "weight" or has for has in module.biased]
+            names = [each for each, has in zip(names, kept, strict=True) if has]
+            widths = [dim for dim, has in zip(module.out_dims, kept, strict=True) if has]
+        parts = tensor.split(widths) if len(names) > 1 else [tensor]
+        yield _Place(name, row, {each: row.form.write(part) for each, part in zip(names, parts, strict=True)})
