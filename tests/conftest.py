@@ -5,8 +5,10 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import settings
+from PIL import Image
 
 from zoo import plugins
 from zoo.run import Run
@@ -39,3 +41,16 @@ def trained(tiny: str, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory)
     if not (origin / "report.json").exists():
         train(tiny, steps=12, seed=7, device="cpu", out=origin, show_progress=False)
     return Run(shutil.copytree(origin, tmp_path / "run"))
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> Path:
+    """Class folders below train, val and test: what is put into train is trained on."""
+    draws = np.random.default_rng(0)
+    for split, count in (("train", 6), ("val", 2), ("test", 2)):
+        for label in ("cat", "dog"):
+            folder = tmp_path / "pictures" / split / label
+            folder.mkdir(parents=True)
+            for i in range(count):
+                Image.fromarray(draws.integers(0, 256, (16, 16, 3), dtype=np.uint8)).save(folder / f"{i}.png")
+    return tmp_path / "pictures"

@@ -6,9 +6,9 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from zoo.contract import Item, Parts, Record
+from zoo.contract import Batch, Item, Parts, Record
 from zoo.data.loader import Skipped
-from zoo.inference import Predictions, _joined
+from zoo.inference import Predictions, _joined, _of_batch
 
 
 class Names:
@@ -65,3 +65,29 @@ def test_parts_become_items_again(counts: list[int], data: st.DataObject) -> Non
     assert [skip.id for skip in skipped] == [names[i] for i in sorted(spoilt)]
     assert all(skip.reason.startswith(f"why {skip.id} part") for skip in skipped)
     assert Predictions.of(found).loss == 0.5
+
+
+class Counting:
+    """A task that says what it was asked."""
+
+    def loss(self, output: str, batch: Batch) -> tuple[int, int]:
+        return 6, 2
+
+    def decode(self, output: str, batch: Batch) -> list[Record]:
+        return [Record("decoded", output)]
+
+
+class Stepping(Counting):
+    def generate(self, model: object, batch: Batch, output: str | None) -> list[Record]:
+        return [Record("generated", output)]
+
+
+def test_who_predicts_step_by_step_is_asked_in_place_of_decode() -> None:
+    def model(inputs: object) -> str:
+        return "output"
+
+    known, unknown = Batch({}, "targets", ("a",)), Batch({}, None, ("a",))
+    assert _of_batch(model, Counting(), known) == ([Record("decoded", "output")], 6, 2)
+    assert _of_batch(model, Counting(), unknown) == ([Record("decoded", "output")], 0, 0)
+    assert _of_batch(model, Stepping(), known) == ([Record("generated", "output")], 6, 2)
+    assert _of_batch(model, Stepping(), unknown) == ([Record("generated", None)], 0, 0)

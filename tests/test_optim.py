@@ -4,8 +4,9 @@ import pytest
 import torch
 from torch import nn
 
-from zoo.core import Attention
-from zoo.optim import average, build_optimizer, decayed, learning_rate
+from zoo.core import Attention, Transformer
+from zoo.errors import UserError
+from zoo.optim import average, build_optimizer, decayed, freeze, learning_rate
 from zoo.specs import TrainSpec
 
 
@@ -30,8 +31,45 @@ def test_only_matrices_and_kernels_decay() -> None:
 
 def test_frozen_weights_are_left_out() -> None:
     model = Small()
-    model.out.requires_grad_(False)
+    freeze(model, ["out"])
     assert sum(len(group["params"]) for group in build_optimizer(model, TrainSpec()).param_groups) == 10
+
+
+@pytest.mark.parametrize(
+    ("patterns", "left"),
+    [
+        (["embed", "core"], {"head.weight", "head.bias"}),
+        (["core.blocks.[01]", "embed", "head", "core.norm"], None),
+        (["*.bias", "embed", "core.blocks.*.attention.*", "core.blocks.*.mlp", "core.*norm*"], {"head.weight"}),
+    ],
+)
+def test_what_is_frozen_is_named_by_patterns(patterns: list[str], left: set[str] | None) -> None:
+    model = nn.ModuleDict({"embed": nn.Embedding(3, 8), "core": Transformer(8, 2, 2), "head": nn.Linear(8, 2)})
+    if left is None:
+        with pytest.raises(UserError, match="nothing is left to train"):
+            freeze(model, patterns)
+        return
+    freeze(model, patterns)
+    assert {name for name, parameter in model.named_parameters() if parameter.requires_grad} == left
+
+
+def test_a_pattern_that_names_nothing_is_refused_with_what_there_is() -> None:
+    model = nn.ModuleDict({"core": Transformer(8, 2, 2), "head": nn.Linear(8, 2)})
+    with pytest.raises(UserError, match=r"train.freeze: the model has no 'cor'\nit has core.blocks.N, core.norm, head"):
+        freeze(model, ["cor"])
+
+
+def test_each_block_has_a_share_of_the_next_one_s_rate() -> None:
+    model = nn.ModuleDict({"embed": nn.Embedding(3, 8), "core": Transformer(8, 2, 2), "head": nn.Linear(8, 2)})
+    names = {parameter: name for name, parameter in model.named_parameters()}
+    groups = build_optimizer(model, TrainSpec(layer_decay=0.5, weight_decay=0.1)).param_groups
+    scales = {names[each]: (group["lr_scale"], group["weight_decay"]) for group in groups for each in group["params"]}
+    assert scales.keys() == set(names.values())
+    assert scales["embed.weight"] == (0.125, 0.0)
+    assert scales["core.blocks.0.mlp.fc1.weight"] == (0.25, 0.1)
+    assert scales["core.blocks.1.norm1.weight"] == (0.5, 0.0)
+    assert scales["core.norm.weight"] == (1.0, 0.0)
+    assert scales["head.weight"] == (1.0, 0.1)
 
 
 @pytest.mark.parametrize(

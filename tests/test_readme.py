@@ -9,7 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+import timm
+import transformers
 from PIL import Image
+from safetensors.torch import save_file
+
+from zoo_text import tokenizer as tokenizers
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -47,6 +52,20 @@ def record_voice(folder: Path) -> None:
     (folder / "metadata.csv").write_text("\n".join(["file_name,transcription", *rows]))
 
 
+def publish(folder: Path) -> None:
+    """Weights of random numbers, as their libraries write them: all-MiniLM-L6-v2 and vit_small_patch16_224."""
+    tokenizer = tokenizers.learn("wordpiece", ["the parcel came late"] * 2, max_vocab_size=300, lowercase=True)
+    rows = tokenizers.size(tokenizer)
+    config = transformers.BertConfig(vocab_size=rows, hidden_size=384, num_hidden_layers=6, intermediate_size=1536)
+    transformers.BertModel(config).save_pretrained(folder / "all-MiniLM-L6-v2")
+    tokenizer.save(str(folder / "all-MiniLM-L6-v2" / "tokenizer.json"))
+    (folder / "vit_small_patch16_224").mkdir(parents=True)
+    save_file(
+        timm.create_model("vit_small_patch16_224").state_dict(), folder / "vit_small_patch16_224/model.safetensors"
+    )
+    (folder / "vit_small_patch16_224" / "config.json").write_text('{"architecture": "vit_small_patch16_224"}')
+
+
 def test_the_first_commands_are_these() -> None:
     assert "python -m venv .venv && .venv/bin/pip install -e . && .venv/bin/zoo train vit-small" in README
     assert '.venv/bin/pip install -e ".[test]" && .venv/bin/pytest' in README
@@ -69,6 +88,7 @@ def test_every_command_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     take_photos(tmp_path / "my-photos")
     write_reviews(tmp_path)
     record_voice(tmp_path / "my-voice")
+    publish(tmp_path / "models")
     for command in commands():
         program, *arguments = shlex.split(command)
         if program == "pip":  # beside this environment, not into it

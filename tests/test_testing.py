@@ -115,6 +115,19 @@ def prediction_from_the_target(sums: Any) -> None:
     ]
 
 
+def generation_that_differs(sums: Any) -> None:
+    count = iter(range(100))
+    sums.generate = lambda self, model, batch, output: [
+        replace(record, prediction=next(count)) for record in self.decode(output or model(batch.inputs), batch)
+    ]
+
+
+def generation_in_another_order(sums: Any) -> None:
+    sums.generate = lambda self, model, batch, output: self.decode(output or model(batch.inputs), batch)[
+        :: -1 if output is None else 1
+    ]
+
+
 def noise_from_the_global_generator(sums: Any) -> None:
     transform = sums.transform
 
@@ -135,6 +148,8 @@ def noise_from_the_global_generator(sums: Any) -> None:
         (an_error_to_be_as_large_as_can_be, "overfits", "is Measures.higher_is_better right?"),
         (records_in_another_order, "records", "ids are not the batch's"),
         (prediction_from_the_target, "records", "predictions depend on the targets"),
+        (generation_that_differs, "records", "`generate` is no function"),
+        (generation_in_another_order, "records", "`generate`: the records' ids are not the batch's"),
         (noise_from_the_global_generator, "transform", "two calls for item 'train/0' without a generator differ"),
         (unsaved_buffer, "save and load", "the output is another after loading"),
         (count_of_calls, "resume", "model.safetensors is another after a resume"),

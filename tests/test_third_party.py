@@ -21,12 +21,16 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def run(site: Path, *command: str | Path) -> str:
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(site), *filter(None, sys.path)])}
-    done = subprocess.run(
-        [sys.executable, "-m", *command], cwd=site, env=environment, capture_output=True, text=True, check=False
-    )
+    done = ended(site, *command)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
+
+
+def ended(site: Path, *command: str | Path) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(site), *filter(None, sys.path)])}
+    return subprocess.run(
+        [sys.executable, "-m", *command], cwd=site, env=environment, capture_output=True, text=True, check=False
+    )
 
 
 def zoo(site: Path, *arguments: str | Path) -> Any:
@@ -38,6 +42,25 @@ def test_it_is_listed_like_ours(site: Path) -> None:
     assert (row["status"], row["distribution"], row["version"]) == ("loaded", "zoo-toy", "1.2.3")
     assert row["tasks"] == ["sequence-tagging"]
     assert [model["name"] for model in zoo(site, "list", "--plugin", "toy")] == ["toy-micro"]
+
+
+@pytest.mark.parametrize(
+    ("command", "what"),
+    [
+        (("show", "toy-micro"), "the model 'toy-micro'"),
+        (("data", "show", "highlow"), "the dataset 'highlow'"),
+        (("train", "vit-micro", "--data", "highlow"), "the dataset 'highlow'"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
+)
+def test_what_it_brings_is_its_own_where_it_is_blocked(
+    site: Path, command: tuple[str, ...], what: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ZOO_DISABLE_PLUGINS", "toy")
+    done = ended(site, "zoo", *command)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert f"{what} comes from plugin 'toy' (zoo-toy 1.2.3), which is not loaded (blocked)" in done.stderr
+    assert "take it out of ZOO_DISABLE_PLUGINS to use it" in done.stderr
 
 
 def test_it_trains_evaluates_and_predicts(site: Path, tmp_path: Path) -> None:

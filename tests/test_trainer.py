@@ -19,7 +19,7 @@ import torch
 
 from zoo.checkpoint import Checkpoint
 from zoo.core import Model
-from zoo.errors import UserError
+from zoo.errors import RunWarning, UserError
 from zoo.run import Run, new_run, open_run
 from zoo.training import train
 
@@ -167,6 +167,18 @@ def test_a_lost_best_checkpoint_is_told_on_resuming_and_the_best_that_is_left_ta
     assert "of step 6, is missing or broken; the best that is left is of step 12" in said
     assert resumed.checkpoint().step == resumed.status()["best"]["step"] == 12
     assert resumed.status()["step"] == 24  # patience is what it was
+
+
+def test_a_finished_run_whose_checkpoints_are_lost_is_told_on_resuming(tiny: str, tmp_path: Path) -> None:
+    run = trained(tmp_path / "run", train__keep=99)
+    best = run.checkpoint()
+    train("tiny", out=run.folder, resume=True)  # all is there
+    best.folder.rename(run.checkpoints / "step-00000099")  # another is left
+    with pytest.warns(RunWarning, match=rf"of step {best.step}, is missing or broken"):
+        train("tiny", out=run.folder, resume=True)
+    shutil.rmtree(run.checkpoints)
+    with pytest.raises(UserError, match="has no checkpoint to load"):
+        train("tiny", out=run.folder, resume=True)
 
 
 def test_a_run_that_does_not_say_which_way_is_better_goes_on(

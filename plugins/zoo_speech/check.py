@@ -123,12 +123,13 @@ def _transcriptions(looks: Sequence[Look], embed: EmbedSpec, head: HeadSpec) -> 
     fast = [
         look.id
         for look in looks
-        if head.symbols == "characters"  # how many pieces there are is learnt in training
+        if head.symbols != "bpe"  # how many pieces there are is learnt in training
         and least_tokens([ord(each) for each in look.text])
         > embed.num_tokens(round(look.seconds * embed.sample_rate_hz))
     ]
     if fast:
-        message = "the transcription is longer than the recording has tokens; lower embed.hop_ms, or look at both"
+        remedy = "lower embed.hop_ms, or look" if embed.front == "log_mel" else "look"
+        message = f"the transcription is longer than the recording has tokens; {remedy} at both"
         yield Finding("too long", message, fast)
 
 

@@ -8,6 +8,7 @@ import math
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -36,10 +37,10 @@ class Found(NamedTuple):
     places: list[int]
 
 
-def best_path(scores: Scores) -> Found:
+def best_path(scores: Scores, blank: int = BLANK) -> Found:
     """The likeliest symbol of every token; repeats become one, blanks none."""
     path = scores.argmax(-1)
-    begins = np.flatnonzero((path != BLANK) & (np.diff(path, prepend=BLANK) != 0))
+    begins = np.flatnonzero((path != blank) & (np.diff(path, prepend=blank) != 0))
     return Found(path[begins].tolist(), begins.tolist())
 
 
@@ -48,7 +49,7 @@ class Prefix:
     """What may have been said so far.
 
     Args:
-        parent: All but the last symbol; None at the beginning.
+        parent: All but the last symbol; None, as that is, at the beginning.
         place: The token at which the last symbol came first.
         word: What the last word has so far.
         history: The words before it that have a say.
@@ -58,7 +59,7 @@ class Prefix:
     """
 
     parent: "Prefix | None" = None
-    symbol: int = BLANK
+    symbol: int | None = None
     place: int = -1
     word: str = ""
     history: NGram = (BEGIN,)
@@ -78,6 +79,7 @@ class Prefix:
         places: list[int] = []
         node = self
         while node.parent is not None:
+            assert node.symbol is not None
             symbols.append(node.symbol)
             places.append(node.place)
             node = node.parent
@@ -114,7 +116,7 @@ class BeamSearch:
         # Every prefix is there once, by its parent and its last symbol, as long as it or what is longer is followed.
         known: Known = weakref.WeakValueDictionary()
         for place, row in enumerate(scores):
-            likely = [int(symbol) for symbol in np.flatnonzero(row > math.log(LEAST)) if symbol != BLANK]
+            likely = [int(symbol) for symbol in np.flatnonzero(row > math.log(LEAST)) if symbol != self.symbols.blank]
             beam = self._advance(beam, known, place, row.tolist(), likely)
         return max(beam, key=self._final).found()
 
@@ -124,8 +126,8 @@ class BeamSearch:
         reached = {id(prefix): prefix for prefix in beam}
         for prefix in beam:
             either = _either(prefix.blank, prefix.symbol_end)
-            prefix.next_blank = _either(prefix.next_blank, either + row[BLANK])
-            if prefix.symbol != BLANK:
+            prefix.next_blank = _either(prefix.next_blank, either + row[self.symbols.blank])
+            if prefix.symbol is not None:
                 prefix.next_symbol_end = _either(prefix.next_symbol_end, prefix.symbol_end + row[prefix.symbol])
             for symbol in likely:
                 before = prefix.blank if symbol == prefix.symbol else either
@@ -208,7 +210,7 @@ def make_search(
         UserError: Its language model is not there, or speaks of other words than the model can write.
     """
     if decoding.beam_width == 1:
-        return best_path
+        return partial(best_path, blank=symbols.blank)
     return BeamSearch(
         symbols,
         decoding.beam_width,

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torchaudio.transforms import MelSpectrogram
 
 from zoo.core import DENSE, Layout, SinusoidalPosition, Stream, Transformer, init_linear
-from zoo.core.pack import to_packed
+from zoo.core.pack import to_packed, to_padded
 
 FLOOR = 1e-6
 """Added to the power before the logarithm: what is quieter is silence."""
@@ -73,6 +73,7 @@ class SpeechEmbed(nn.Module):
         num_tokens: int,
         time_masks: Float[Tensor, "views masks 2"] | None = None,
         band_masks: Float[Tensor, "views masks 2"] | None = None,
+        hidden: Int[Tensor, " m"] | None = None,
         **aside: Any,
     ) -> Stream:
         """
@@ -81,6 +82,7 @@ class SpeechEmbed(nn.Module):
             layout: Of the tokens; as many sequences as there are views of the recordings, one of each after another.
             num_tokens: Of all views together.
             time_masks: Where each masked stretch begins and ends, as shares of the recording; `band_masks` likewise.
+            hidden: Places of tokens whose frames become silence, for a `FrameHead` to tell.
             aside: What the head is told.
         """
         frames, valid = self.frames(samples, num_samples)
@@ -89,10 +91,14 @@ class SpeechEmbed(nn.Module):
             frames, valid = frames.repeat(num_views, 1, 1), valid.repeat(num_views, 1)
         if time_masks is not None:
             place = torch.arange(frames.shape[1], device=frames.device) / valid.sum(1, keepdim=True)
-            frames = frames.masked_fill(_within(place, time_masks)[:, :, None], 0)
+            frames = frames.masked_fill(within(place, time_masks)[:, :, None], 0)
         if band_masks is not None:
             place = (torch.arange(frames.shape[2], device=frames.device) / frames.shape[2]).expand(len(frames), -1)
-            frames = frames.masked_fill(_within(place, band_masks)[:, None, :], 0)
+            frames = frames.masked_fill(within(place, band_masks)[:, None, :], 0)
+        if hidden is not None:
+            stacked = self._stacked(frames, layout, num_tokens)
+            aside |= {"hidden": hidden, "frames": stacked[hidden]}
+            frames = self._silenced(frames, hidden, layout, num_tokens)
         x = self._subsampled(frames, valid, layout, num_tokens)
         if self.position is not None:
             x = self.position(x, layout)
@@ -117,14 +123,32 @@ class SpeechEmbed(nn.Module):
             variance = frames.square().sum((1, 2), keepdim=True) / (length[:, None, None] * frames.shape[2])
             return frames / (variance + 1e-5).sqrt(), valid
 
+    @property
+    def frames_per_token(self) -> int:
+        return self.num_stacked or 4
+
+    def _stacked(self, frames: Float[Tensor, "b t mels"], layout: Layout, num_tokens: int) -> Float[Tensor, "n values"]:
+        """The frames that each token stands for, side by side."""
+        assert layout.max_len is not None
+        size = layout.max_len * self.frames_per_token
+        frames = F.pad(frames, (0, 0, 0, max(0, size - frames.shape[1])))[:, :size]
+        stacked = frames.unflatten(1, (layout.max_len, self.frames_per_token)).flatten(2)
+        return to_packed(stacked, layout, num_tokens)
+
+    def _silenced(
+        self, frames: Float[Tensor, "b t mels"], hidden: Int[Tensor, " m"], layout: Layout, num_tokens: int
+    ) -> Float[Tensor, "b t mels"]:
+        marks = frames.new_zeros(num_tokens, 1)
+        marks[hidden] = 1
+        covered = to_padded(marks, layout).repeat_interleave(self.frames_per_token, 1)
+        covered = F.pad(covered, (0, 0, 0, max(0, frames.shape[1] - covered.shape[1])))[:, : frames.shape[1]]
+        return frames.masked_fill(covered.bool(), 0)
+
     def _subsampled(
         self, frames: Float[Tensor, "b t mels"], valid: Bool[Tensor, "b t"], layout: Layout, num_tokens: int
     ) -> Float[Tensor, "n d"]:
-        assert layout.max_len is not None
         if self.convolutions is None:
-            frames = F.pad(frames, (0, 0, 0, layout.max_len * self.num_stacked - frames.shape[1]))
-            stacked = frames.unflatten(1, (layout.max_len, self.num_stacked)).flatten(2)
-            return self.project(to_packed(stacked, layout, num_tokens))
+            return self.project(self._stacked(frames, layout, num_tokens))
         x, length = frames[:, None], valid.sum(1)
         for convolution in self.convolutions:
             x, length = F.relu(convolution(x)), -(-length // 2)
@@ -133,7 +157,8 @@ class SpeechEmbed(nn.Module):
         return self.project(to_packed(x.transpose(1, 2).flatten(2), layout, num_tokens))
 
 
-def _within(place: Float[Tensor, "b t"], masks: Float[Tensor, "b masks 2"]) -> Bool[Tensor, "b t"]:
+def within(place: Float[Tensor, "b t"], masks: Float[Tensor, "b masks 2"]) -> Bool[Tensor, "b t"]:
+    """Which places, as shares, lie between a mask's ends."""
     inside = (place[:, None] >= masks[:, :, :1]) & (place[:, None] < masks[:, :, 1:])
     return inside.any(1)
 
@@ -175,3 +200,27 @@ class SymbolHead(nn.Module):
             return scores
         y = self.position(self.table(said), said_layout)
         return scores, {"next": self.next(self.decoder(y, said_layout, context=x, context_layout=layout))}
+
+
+class FrameHead(nn.Module):
+    """The log-mel frames of hidden tokens, from what the core made of the others.
+
+    Args:
+        num_values: Of a token's frames together.
+    """
+
+    def __init__(self, dim: int, num_values: int) -> None:
+        super().__init__()
+        self.dim = dim
+        self.draw = nn.Linear(dim, num_values)
+        init_linear(self.draw)
+
+    def forward(
+        self,
+        x: Float[Tensor, "*tokens d"],
+        layout: Layout,
+        hidden: Int[Tensor, " m"],
+        frames: Float[Tensor, "m values"],
+    ) -> tuple[Float[Tensor, "m values"], dict[str, Tensor]]:
+        """The frames as drawn, and as they are."""
+        return self.draw(x.flatten(0, -2)[hidden]), {"frames": frames}

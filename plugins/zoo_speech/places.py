@@ -57,6 +57,13 @@ def load_place(data: DataSpec) -> Source:
     return _read_lists(lists, path, data)
 
 
+def is_bare(path: Path) -> bool:
+    """Whether a place is a folder of recordings alone: no list of transcriptions, no dataset's layout."""
+    if not path.is_dir() or lj_speech(path) is not None or recognise(path) is not None:
+        return False
+    return not any(each.suffix.lower() in TABLES for folder in (path, *subfolders(path)) for each in folder.iterdir())
+
+
 def _list_in(folder: Path) -> Path | None:
     names = [f"{stem}{suffix}" for stem in ("metadata", "manifest") for suffix in TABLES]
     return next((folder / name for name in names if (folder / name).is_file()), None)

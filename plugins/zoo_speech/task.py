@@ -25,15 +25,16 @@ from zoo.metrics import transcripts
 from zoo.specs import DataSpec, RunSpec
 from zoo_speech import audio, writing
 from zoo_speech.augment import altered, draw_masks, joined
+from zoo_speech.building import as_inputs, build_embed
 from zoo_speech.check import about_long, check
 from zoo_speech.data import to_hear
-from zoo_speech.decode import Scores, learn_language, make_search
-from zoo_speech.model import SpeechEmbed, SymbolHead
+from zoo_speech.decode import TRAIN, Scores, learn_language, make_search
+from zoo_speech.model import SymbolHead
 from zoo_speech.places import PLACES, load_place, num_listed
 from zoo_speech.spec import HeadSpec, decoder_core, rooms
 from zoo_speech.timing import Word, align, to_srt, to_vtt
 from zoo_speech.windows import stitch, windowed
-from zoo_speech.writing import BLANK, by_rule, least_tokens, quoted, stored, unwritable, write
+from zoo_speech.writing import PUBLISHED, by_rule, least_tokens, quoted, stored, unwritable, write
 
 
 class SpeechToText:
@@ -57,8 +58,17 @@ class SpeechToText:
     @staticmethod
     def datasets(spec: RunSpec, info: Mapping[str, Any] | None = None) -> Splits:
         _, head, _, decoding = rooms(spec)
-        train, validation, test, notes = split(_said(read_source(spec.data), head), spec.data)
-        if info is None:
+        train, validation, test, notes = split(said(read_source(spec.data), head), spec.data)
+        if head.symbols == PUBLISHED:
+            if info is None or "symbols" not in info:
+                raise UserError(
+                    "head.symbols: there are no published weights that come with symbols\n"
+                    "name some with --weights, or set head.symbols=characters"
+                )
+            if decoding.language_model == TRAIN and "language_model" not in info and len(train):
+                info = {**info, **learn_language([by_rule(each, head) for each in train.targets], decoding)}
+            foreign = {"train": train, "validation": validation, "test": test}
+        elif info is None or not {"alphabet", "pieces"} & info.keys():
             if not len(train):
                 raise UserError(
                     f"'{spec.data.name}' has no training recordings\nname a folder that has, or evaluate it"
@@ -97,16 +107,17 @@ class SpeechToText:
         samples = audio.load(item.inputs, self.embed.sample_rate_hz)
         window: int | None = item.columns.get("window")
         if window is not None:  # resampling may round up to one token more
-            samples = samples[: window * self.embed.hop * self.embed.frames_per_token]
+            samples = samples[: window * self.embed.samples_per_token + self.embed.samples_beyond]
         text = None if item.target is None else by_rule(item.target, self.head)
         sample: dict[str, Any] = {"samples": samples, "text": text, "symbols": [], "window": window is not None}
         if text is not None and window is None:
             sample["symbols"] = self.symbols.spell(text)
         needed, num_tokens = least_tokens(sample["symbols"]), self.embed.num_tokens(len(samples))
         if needed > num_tokens and rng is not None:
+            remedy = "lower embed.hop_ms, or look" if self.embed.front == "log_mel" else "look"
             raise UserError(
                 f"the transcription is too long for its recording: it needs {needed} tokens, the recording has "
-                f"{num_tokens}; lower embed.hop_ms, or look at both"
+                f"{num_tokens}; {remedy} at both"
             )
         sample["spelt"] = bool(sample["symbols"]) and needed <= num_tokens  # else heard and counted, but without a loss
         if rng is not None:
@@ -119,19 +130,9 @@ class SpeechToText:
 
     def collate(self, samples: Sequence[Mapping[str, Any]], ids: Sequence[str]) -> Batch:
         samples = joined(samples, self.embed, self.symbols)
-        num_samples = [len(sample["samples"]) for sample in samples]
-        lengths = [self.embed.num_tokens(each) for each in num_samples]
-        padded = torch.zeros(len(samples), max(num_samples))
-        for row, sample in zip(padded, samples, strict=True):
-            row[: len(sample["samples"])] = torch.from_numpy(sample["samples"])
         views = len(samples[0]["time_masks"]) if "time_masks" in samples[0] else 1
-        lengths *= views
-        inputs: dict[str, Any] = {
-            "samples": padded,
-            "num_samples": torch.tensor(num_samples),
-            "layout": Layout.from_lengths(lengths),
-            "num_tokens": sum(lengths),
-        }
+        inputs = as_inputs([sample["samples"] for sample in samples], self.embed, views=views)
+        lengths = [self.embed.num_tokens(len(sample["samples"])) for sample in samples] * views
         for kind in ("time_masks", "band_masks"):
             if kind in samples[0]:
                 inputs[kind] = torch.from_numpy(np.stack([sample[kind] for sample in samples], 1)).flatten(0, 1)
@@ -139,17 +140,21 @@ class SpeechToText:
         targets = _symbols([sample["symbols"] for sample in samples]) if known else None
         if targets is not None and self.head.decoder_depth:
             spelt = [sample["symbols"] for sample in samples] * views
-            inputs["said"] = torch.tensor([each for symbols in spelt for each in (BLANK, *symbols)])
+            inputs["said"] = torch.tensor([each for symbols in spelt for each in (self.symbols.blank, *symbols)])
             inputs["said_layout"] = Layout.from_lengths([len(symbols) + 1 for symbols in spelt])
-            targets["next"] = torch.tensor([each for symbols in spelt for each in (*symbols, BLANK)])
+            targets["next"] = torch.tensor([each for symbols in spelt for each in (*symbols, self.symbols.blank)])
         return Batch(
             inputs,
             targets,
             tuple(ids),
             num_tokens=(sum(lengths), len(lengths) * max(lengths)),
             columns=[
-                {"text": sample["text"], "window": sample["window"], "seconds": count / self.embed.sample_rate_hz}
-                for sample, count in zip(samples, num_samples, strict=True)
+                {
+                    "text": sample["text"],
+                    "window": sample["window"],
+                    "seconds": len(sample["samples"]) / self.embed.sample_rate_hz,
+                }
+                for sample in samples
             ],
         )
 
@@ -158,17 +163,7 @@ class SpeechToText:
     @staticmethod
     def build(spec: RunSpec) -> Model:
         (embed, head, _, _), core = rooms(spec), spec.core
-        first = SpeechEmbed(
-            core.dim,
-            sample_rate_hz=embed.sample_rate_hz,
-            num_mels=embed.num_mels,
-            window=embed.window,
-            hop=embed.hop,
-            num_stacked=embed.num_stacked if embed.subsampling == "stack" else 0,
-            conv_width=embed.conv_width,
-            position=embed.position,
-            dropout=embed.dropout,
-        )
+        first = build_embed(spec, embed)
         decoder = Transformer(**decoder_core(core, head).model_dump()) if head.decoder_depth else None
         return Model(first, Transformer(**core.model_dump()), SymbolHead(core.dim, head.num_symbols, decoder))
 
@@ -189,7 +184,7 @@ class SpeechToText:
             symbols.repeat(views),
             lengths.long(),
             counts.repeat(views),
-            blank=BLANK,
+            blank=self.symbols.blank,
             reduction="sum",
         )
         if views == 2 and self.augment.consistency is not None:
@@ -261,15 +256,15 @@ def read_source(data: DataSpec) -> Source:
     return open_source(data, load_place, PLACES)
 
 
-def _said(source: Source, head: HeadSpec) -> Source:
+def said(source: Source, head: HeadSpec) -> Source:
     """The source without recordings in which nothing is said; these are problems of it."""
     splits: dict[str, Dataset] = {}
     problems = dict(source.problems)
     for name, dataset in source.splits.items():
         assert isinstance(dataset, Labelled), "transcriptions are known before recordings are heard"
-        said = [bool(by_rule(text, head)) for text in dataset.targets]
-        problems |= {dataset.ids[i]: "the transcription is empty" for i, any_word in enumerate(said) if not any_word}
-        splits[name] = dataset if all(said) else Subset(dataset, [i for i, any_word in enumerate(said) if any_word])
+        spoken = [bool(by_rule(text, head)) for text in dataset.targets]
+        problems |= {dataset.ids[i]: "the transcription is empty" for i, any_word in enumerate(spoken) if not any_word}
+        splits[name] = dataset if all(spoken) else Subset(dataset, [i for i, any_word in enumerate(spoken) if any_word])
     return replace(source, splits=splits, problems=problems)
 
 

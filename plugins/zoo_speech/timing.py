@@ -14,7 +14,7 @@ import torch
 from torchaudio.functional import forced_align
 
 from zoo_speech.decode import Found, Scores
-from zoo_speech.writing import BLANK, Symbols
+from zoo_speech.writing import Symbols
 
 LINE = 42
 """Characters of a subtitle's line at most, where its words allow; a subtitle has two."""
@@ -71,16 +71,17 @@ def _spans(scores: Scores, found: Found, symbols: Symbols) -> Iterator[tuple[int
     cuts.append(len(scores))
     for (begin, end), (start, stop) in zip(pairwise(ends), pairwise(cuts), strict=True):
         if begin < end:
-            yield from ((start + i, start + j) for i, j in _likeliest(scores[start:stop], found.symbols[begin:end]))
+            likeliest = _likeliest(scores[start:stop], found.symbols[begin:end], symbols.blank)
+            yield from ((start + i, start + j) for i, j in likeliest)
 
 
-def _likeliest(scores: Scores, numbers: Sequence[int]) -> Iterator[tuple[int, int]]:
+def _likeliest(scores: Scores, numbers: Sequence[int], blank: int) -> Iterator[tuple[int, int]]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torchaudio announces that it will do less
-        path = forced_align(torch.from_numpy(scores)[None], torch.tensor([numbers]), blank=BLANK)[0][0].numpy()
+        path = forced_align(torch.from_numpy(scores)[None], torch.tensor([numbers]), blank=blank)[0][0].numpy()
     changes = np.flatnonzero(np.diff(path, prepend=-1, append=-1))
     for first, end in pairwise(changes):
-        if path[first] != BLANK:
+        if path[first] != blank:
             yield int(first), int(end) - 1
 
 
@@ -91,37 +92,48 @@ def subtitles(words: Sequence[Word]) -> list[Word]:
         if shown:
             text = " ".join([*(each.text for each in shown[-1]), word.text])
             pause, length = word.start - shown[-1][-1].end, word.end - shown[-1][0].start
-            if pause < PAUSE_SECONDS and length <= LONGEST_SECONDS and _lines(text).count("\n") <= 1:
+            if pause < PAUSE_SECONDS and length <= LONGEST_SECONDS and lines(text).count("\n") <= 1:
                 shown[-1].append(word)
                 continue
         shown.append([word])
-    return [Word(_lines(" ".join(each.text for each in part)), part[0].start, part[-1].end) for part in shown]
+    return [Word(lines(" ".join(each.text for each in part)), part[0].start, part[-1].end) for part in shown]
 
 
-def _lines(text: str) -> str:
-    lines = [""]
+def lines(text: str) -> str:
+    """A text in lines as long as a subtitle has them."""
+    found = [""]
     for word in text.split():
-        longer = f"{lines[-1]} {word}".strip()
-        if len(longer) <= LINE or not lines[-1]:
-            lines[-1] = longer
+        longer = f"{found[-1]} {word}".strip()
+        if len(longer) <= LINE or not found[-1]:
+            found[-1] = longer
         else:
-            lines.append(word)
-    return "\n".join(lines)
+            found.append(word)
+    return "\n".join(found)
 
 
 def to_srt(words: Sequence[Word]) -> str:
     """SubRip."""
-    return "".join(
-        f"{number}\n{_clock(each.start, ',')} --> {_clock(each.end, ',')}\n{each.text}\n\n"
-        for number, each in enumerate(subtitles(words), start=1)
-    )
+    return as_srt(subtitles(words))
 
 
 def to_vtt(words: Sequence[Word]) -> str:
     """WebVTT."""
+    return as_vtt(subtitles(words))
+
+
+def as_srt(shown: Sequence[Word]) -> str:
+    """SubRip, of what is shown at a time."""
+    return "".join(
+        f"{number}\n{_clock(each.start, ',')} --> {_clock(each.end, ',')}\n{each.text}\n\n"
+        for number, each in enumerate(shown, start=1)
+    )
+
+
+def as_vtt(shown: Sequence[Word]) -> str:
+    """WebVTT, likewise."""
     return "WEBVTT\n\n" + "".join(
         f"{_clock(each.start, '.')} --> {_clock(each.end, '.')}\n{html.escape(each.text, quote=False)}\n\n"
-        for each in subtitles(words)
+        for each in shown
     )
 
 

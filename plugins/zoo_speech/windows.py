@@ -19,15 +19,17 @@ class Windows:
     """A dataset whose long files are there window by window; a window's item has its tokens in `columns["window"]`.
 
     Args:
+        beyond: Seconds that a token sees beyond the beginning of the next.
         shared: Tokens that a window shares with the next.
     """
 
-    def __init__(self, dataset: Dataset, token_seconds: float, size: int, shared: int) -> None:
+    def __init__(self, dataset: Dataset, token_seconds: float, beyond: float, size: int, shared: int) -> None:
         assert dataset.lengths is not None
-        self.dataset, self.token_seconds = dataset, token_seconds
+        self.dataset, self.token_seconds, self.beyond = dataset, token_seconds, beyond
         self.places: list[tuple[int, tuple[int, int] | None]] = []
         for position, seconds in enumerate(dataset.lengths):
-            count = int(np.ceil(round(seconds / token_seconds, 6)))
+            whole = np.floor if beyond else np.ceil  # a last, partial token counts, unless it wants more than there is
+            count = int(whole(round((seconds - beyond) / token_seconds, 6)))
             if count > size and isinstance(dataset[position].inputs, Path):
                 self.places += [(position, window) for window in cut(count, size, shared)]
             else:
@@ -52,7 +54,7 @@ class Windows:
         if window is None:
             return item
         begin, end = window
-        excerpt = Excerpt(item.inputs, begin * self.token_seconds, end * self.token_seconds)
+        excerpt = Excerpt(item.inputs, begin * self.token_seconds, end * self.token_seconds + self.beyond)
         return Item(self.ids[index], excerpt, item.target, {**item.columns, "window": end - begin})
 
     def fingerprint(self, index: int) -> str:
@@ -62,7 +64,8 @@ class Windows:
 
 def windowed(dataset: Dataset, embed: EmbedSpec, decode: DecodeSpec) -> Parts:
     """A dataset in windows of the lengths that a spec asks for."""
-    windows = Windows(dataset, embed.token_seconds, *_sizes(embed, decode))
+    beyond = embed.samples_beyond / embed.sample_rate_hz
+    windows = Windows(dataset, embed.token_seconds, beyond, *_sizes(embed, decode))
     return Parts(windows, windows.whole)
 
 

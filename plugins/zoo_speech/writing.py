@@ -1,8 +1,9 @@
 """Transcriptions as they are trained on: normalised by a rule that the run stores, and spelt in symbols.
 
-The rule: Unicode composed (NFC); curly apostrophes straight; small letters, if asked; what is neither letter, mark,
-digit nor an apostrophe within a word becomes a blank, unless punctuation is kept; blanks in a row become one, those at
-the ends none. Composition apart, only case and punctuation are lost, and only where they are dropped on purpose.
+The rule: Unicode composed (NFC); curly apostrophes straight; small or large letters, if asked; what is neither letter,
+mark, digit nor an apostrophe within a word becomes a blank, unless punctuation is kept; blanks in a row become one,
+those at the ends none. Composition apart, only case and punctuation are lost, and only where they are dropped on
+purpose.
 
 Byte-pair encoding, here of characters: Sennrich et al. 2015, arXiv:1508.07909.
 """
@@ -22,7 +23,9 @@ from zoo.errors import UserError, listing
 from zoo_speech.spec import HeadSpec
 
 BLANK = 0
-"""The symbol that CTC emits where nothing new is said."""
+"""The symbol that CTC emits where nothing new is said, of symbols that are learnt."""
+PUBLISHED = "published"
+"""In place of symbols that are learnt: those that published weights come with."""
 LISTED = 20
 """Characters that a message names."""
 MARK = "▁"
@@ -31,13 +34,13 @@ MARK = "▁"
 _APOSTROPHES = str.maketrans({"’": "'", "‘": "'", "ʼ": "'"})
 
 
-def normalise(text: str, *, lowercase: bool, punctuation: bool) -> str:
+def normalise(text: str, *, lowercase: bool, punctuation: bool, uppercase: bool = False) -> str:
     """A transcription by the rule above."""
     text = unicodedata.normalize("NFC", text).translate(_APOSTROPHES)
-    if lowercase:
-        text = text.lower()
+    if lowercase or uppercase:
+        text = text.lower() if lowercase else text.upper()
     if not punctuation:
-        kept = [False, *(_in_word(each) for each in text), False]
+        kept = [False, *(in_word(each) for each in text), False]
         text = "".join(
             each if own or (each == "'" and before and after) else " "
             for each, before, own, after in zip(text, kept, kept[1:], kept[2:], strict=False)
@@ -45,23 +48,25 @@ def normalise(text: str, *, lowercase: bool, punctuation: bool) -> str:
     return " ".join(text.split())
 
 
-def _in_word(character: str) -> bool:
+def in_word(character: str) -> bool:
     return unicodedata.category(character)[0] in "LMN"
 
 
 def by_rule(text: str, head: HeadSpec) -> str:
     """A transcription as a model's head has it written."""
-    return normalise(text, lowercase=head.lowercase, punctuation=head.punctuation)
+    return normalise(text, lowercase=head.lowercase, punctuation=head.punctuation, uppercase=head.uppercase)
 
 
 class Symbols(Protocol):
-    """What a model can say, by number; 0 is the blank.
+    """What a model can say, by number.
 
     Args:
         texts: Of each symbol, the blank's being empty; a blank in front begins a word.
+        blank: The number of CTC's blank.
     """
 
     texts: Sequence[str]
+    blank: int
 
     def spell(self, text: str) -> list[int]:
         """The symbols of a text; characters that no symbol has are left out, since no model can say them."""
@@ -100,15 +105,21 @@ def learn(texts: Sequence[str], head: HeadSpec) -> dict[str, Any]:
 
 
 def stored(info: Mapping[str, Any]) -> Symbols:
-    """The symbols that a run stores."""
-    return Pieces(info["pieces"]) if "pieces" in info else Alphabet(info["alphabet"])
+    """The symbols that a run stores: `alphabet`, `pieces`, or, of published weights, `symbols`."""
+    if "symbols" in info:
+        return Alphabet(**info["symbols"])
+    return Pieces(info["pieces"]) if "pieces" in info else Alphabet(["", *info["alphabet"]])
 
 
 class Alphabet:
-    """Characters and their symbols."""
+    """Characters and their symbols.
 
-    def __init__(self, characters: Sequence[str]) -> None:
-        self.texts: Sequence[str] = ["", *characters]
+    Args:
+        texts: Of each symbol a character; empty for the blank and for symbols that write nothing.
+    """
+
+    def __init__(self, texts: Sequence[str], blank: int = BLANK) -> None:
+        self.texts, self.blank = texts, blank
         self._numbers = {character: number for number, character in enumerate(self.texts) if character}
 
     def spell(self, text: str) -> list[int]:
@@ -119,6 +130,7 @@ class Pieces:
     """Pieces of words, as byte-pair encoding found them, and their symbols."""
 
     def __init__(self, tokenizer: str) -> None:
+        self.blank = BLANK
         self._tokenizer = Tokenizer.from_str(tokenizer)
         numbers = self._tokenizer.get_vocab()
         self.texts: Sequence[str] = [

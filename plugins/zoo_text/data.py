@@ -260,8 +260,9 @@ def _alike(names: Mapping[str, int]) -> list[str]:
 # ---------------------------------------------------------------- Hugging Face datasets
 
 
-def load_hub(data: DataSpec) -> Source:
-    """``hf:OWNER/NAME``, with ``@REVISION`` and ``:CONFIGURATION`` where wanted, by the library `datasets`.
+def open_hub(name: str) -> tuple[Mapping[str, Any], list[str]]:
+    """A set of the Hub, ``hf:OWNER/NAME``, with ``@REVISION`` and ``:CONFIGURATION`` where wanted, by the library
+    `datasets`: each split by our name for it, and a note on those that have none.
 
     Raises:
         UserError: The library is missing, or cannot load it.
@@ -270,25 +271,35 @@ def load_hub(data: DataSpec) -> Source:
         import datasets
     except ImportError as error:
         raise UserError(
-            f"'{data.name}' needs Hugging Face datasets, which is not installed\npip install 'attention-zoo[datasets]'"
+            f"'{name}' needs Hugging Face datasets, which is not installed\npip install 'attention-zoo[datasets]'"
         ) from error
-    address, _, revision = data.name.removeprefix(HUB).partition("@")
-    name, _, configuration = address.partition(":")
+    address, _, revision = name.removeprefix(HUB).partition("@")
+    owner, _, configuration = address.partition(":")
     try:
-        loaded: Any = datasets.load_dataset(name, configuration or None, revision=revision or None)
+        loaded: Any = datasets.load_dataset(owner, configuration or None, revision=revision or None)
     except Exception as error:  # whatever a hub, a network or a file leads the library to
-        raise UserError(f"cannot load '{data.name}': {error}\ncheck the name, the revision and the network") from error
+        raise UserError(f"cannot load '{name}': {error}\ncheck the name, the revision and the network") from error
+    unused = [split for split in loaded if split.lower() not in SPLIT_FOLDERS]
+    splits = {SPLIT_FOLDERS[split.lower()]: part for split, part in loaded.items() if split not in unused}
+    return splits, [f"splits of other names are left out: {', '.join(unused)}"] * bool(unused)
+
+
+def load_hub(data: DataSpec) -> Source:
+    """A set of the Hub with labels.
+
+    Raises:
+        UserError: It cannot be loaded, or has no texts or labels.
+    """
+    loaded, left_out = open_hub(data.name)
     first = next(iter(loaded.values()))
     text, label = _columns(Sheet(Path(data.name), first.column_names, ()), data)
     feature = first.features[label]
     name_of = getattr(getattr(feature, "feature", feature), "int2str", str)  # of a list, that of its elements
     collected = Collected(data.label_separator)
-    unused = [split for split in loaded if split.lower() not in SPLIT_FOLDERS]
-    for split in [split for split in loaded if split not in unused]:
-        for i, row in enumerate(loaded[split]):
-            collected.add(SPLIT_FOLDERS[split.lower()], f"{split}-{i}", row[text], _hub_label(row[label], name_of))
-    notes = [f"texts are of column '{text}', labels of column '{label}'"]
-    notes += [f"splits of other names are left out: {', '.join(unused)}"] * bool(unused)
+    for split, part in loaded.items():
+        for i, row in enumerate(part):
+            collected.add(split, f"{split}-{i}", row[text], _hub_label(row[label], name_of))
+    notes = [f"texts are of column '{text}', labels of column '{label}'", *left_out]
     return collected.source(notes)
 
 

@@ -7,11 +7,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from zoo.contract import Batch, Dataset, Finding, Item, Measures, Record, Source, Splits
 from zoo.core import Layout, Model, Output, Transformer
-from zoo.core.layers import make_norm
 from zoo.data.folder import count_files
 from zoo.data.labels import in_order, require_trainable
 from zoo.data.sources import open_source
@@ -21,10 +20,11 @@ from zoo.errors import UserError
 from zoo.metrics import class_records, classification, label_records, likeliest, multi_label
 from zoo.specs import DataSpec, RunSpec
 from zoo_text import tokenizer as tokenizers
+from zoo_text.building import build_embed, norms
 from zoo_text.check import check, joined_labels
 from zoo_text.data import PLACES, TEXT_SUFFIXES, Texts, load_place
 from zoo_text.inputs import read_inputs
-from zoo_text.model import TextEmbed, TextHead
+from zoo_text.model import TextHead
 from zoo_text.spec import rooms
 
 if TYPE_CHECKING:
@@ -54,22 +54,24 @@ class TextClassification:
     def datasets(spec: RunSpec, info: Mapping[str, Any] | None = None) -> Splits:
         embed, _, _ = rooms(spec)
         source = read_source(spec.data)
-        if info is not None:
-            source = in_order(_of_kind(source, info["multi_label"], spec.data.name), info["classes"], spec.data.name)
+        known = dict(info or {})
+        if "classes" in known:
+            source = in_order(_of_kind(source, known["multi_label"], spec.data.name), known["classes"], spec.data.name)
         else:
             require_trainable(source, spec.data.name)
         *parts, notes = split(source, spec.data)
-        if info is None:
-            info = {**source.info, "tokenizer": tokenizers.make(embed, texts_of(parts[0])).to_str()}
-            if joined := joined_labels(source):
-                notes.append(joined)
+        if "classes" not in known and (joined := joined_labels(source)):
+            notes.append(joined)
+        if "tokenizer" not in known:
+            known["tokenizer"] = tokenizers.make(embed, texts_of(parts[0])).to_str()
+        info = {**source.info, **known}
         tokenizer = tokenizers.stored(info["tokenizer"], embed.max_tokens)
         for part in parts:
-            part.lengths = tokenizers.count_tokens(tokenizer, texts_of(part))
+            part.lengths = tokenizers.lengths(tokenizer, texts_of(part), embed)
         settings = {
             "head.num_classes": len(info["classes"]),
             "head.multi_label": info["multi_label"],
-            "embed.vocab_size": tokenizers.size(tokenizer),
+            "embed.vocab_size": tokenizers.num_rows(tokenizer, embed.vocab_size if spec.weights else None),
         }
         return Splits(*parts, info=info, settings=settings, notes=notes)
 
@@ -95,7 +97,7 @@ class TextClassification:
             tokens = self._augmented(tokens, np.array(encoded.special_tokens_mask, dtype=bool), rng)
         if not len(tokens):
             raise UserError("the tokenizer makes nothing of the text")
-        return {"tokens": tokens, "target": item.target}
+        return {"tokens": tokenizers.filled_up(tokens, self.embed), "target": item.target}
 
     def _augmented(self, tokens: np.ndarray, special: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """Some tokens left out, others masked; special ones and, of the rest, one at least stay."""
@@ -128,29 +130,18 @@ class TextClassification:
     @staticmethod
     def build(spec: RunSpec) -> Model:
         (embed, head, _), core = rooms(spec), spec.core
-
-        def norm(dim: int) -> nn.Module:
-            return make_norm(core.norm, dim, core.norm_eps, bias="norm" in core.bias)
-
-        first = TextEmbed(
-            core.dim,
-            embed.vocab_size,
-            max_tokens=embed.max_tokens,
-            position=embed.position,
-            first_position=embed.first_position,
-            num_types=embed.num_types,
-            token_dim=embed.token_dim,
-            norm=norm(embed.token_dim or core.dim) if embed.norm else None,
-            dropout=embed.dropout,
-        )
+        first = build_embed(spec, embed, hands_on=["tokens"] if head.pool == "eos" else [])
         last = TextHead(
             core.dim,
             head.num_classes,
             pool=head.pool,
+            eos_token=head.eos_token,
             pooler=head.pooler,
+            pooler_dim=head.pooler_dim,
             pooler_bias=head.pooler_bias,
-            norm=norm(core.dim) if head.pooler and head.pooler_norm else None,
+            norm=norms(core)(head.pooler_dim or core.dim) if head.pooler and head.pooler_norm else None,
             dropout=head.dropout,
+            classifier_bias=head.classifier_bias,
         )
         return Model(first, Transformer(**core.model_dump()), last)
 
@@ -208,10 +199,18 @@ def read_source(data: DataSpec) -> Source:
 
 
 def texts_of(part: Subset) -> list[str]:
-    """The texts of a split, without reading items one by one."""
-    whole = part.dataset
-    while not isinstance(whole, Texts):
-        whole = whole.dataset  # pyright: ignore[reportAttributeAccessIssue]  # what wraps it keeps the positions
+    """The texts of a split, without reading items one by one.
+
+    Raises:
+        UserError: It is of something else.
+    """
+    whole: Any = part.dataset
+    while not isinstance(whole, Texts):  # what wraps it keeps the positions
+        if not hasattr(whole, "dataset"):
+            raise UserError(
+                "the data holds no texts\nname a dataset of texts (run 'zoo data list'), a table or a folder"
+            )
+        whole = whole.dataset
     return [whole.texts[i] for i in part.indices]
 
 

@@ -8,11 +8,15 @@ and byte-pair encoding knows every character.
 import os
 from collections import Counter
 from collections.abc import Sequence
+from itertools import takewhile
 from pathlib import Path
+from typing import NamedTuple
 
 # Set before the library's threads start: loader workers are forked, and it would say so on every fork.
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
+import numpy as np
+from jaxtyping import Int
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 
 from zoo.errors import UserError
@@ -20,7 +24,12 @@ from zoo.files import user_path
 from zoo_text.spec import EmbedSpec
 
 PAD, UNKNOWN, CLASS, SEPARATOR, MASK = SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+ENDS = ("<|endoftext|>", "<|end_of_text|>", "</s>", "<eos>", SEPARATOR)
+"""Names of what ends a text, as they are in use."""
+FILE = "tokenizer.json"
 KINDS = ("wordpiece", "bpe")
+SPARE = 1024
+"""Rows that published tables have beyond the tokenizer's ids, at most: they are rounded up, or left for new tokens."""
 MIN_FREQUENCY = 2
 """Times that a pair of pieces must occur to become one."""
 
@@ -82,6 +91,26 @@ def size(tokenizer: Tokenizer) -> int:
     return max(tokenizer.get_vocab().values()) + 1
 
 
+def num_rows(tokenizer: Tokenizer, given: int | None) -> int:
+    """Rows of the table of tokens: one for each id; a trained table may have more.
+
+    Raises:
+        UserError: It has fewer, or many more.
+    """
+    needed = size(tokenizer)
+    if given is not None and needed > given:
+        raise UserError(
+            f"the tokenizer gives {needed:,} ids, but the weights have vectors for {given:,}\n"
+            f"put the {FILE} that was published with the weights beside them"
+        )
+    if given is not None and given - needed > SPARE:
+        raise UserError(
+            f"the tokenizer has {needed:,} tokens, but the weights have vectors for {given:,}: they are not of one "
+            f"publication\nput the {FILE} that was published with the weights beside them"
+        )
+    return given or needed
+
+
 def _word_pieces(normalizer: normalizers.Normalizer, texts: Sequence[str], max_size: int) -> dict[str, int]:
     """The vocabulary of a WordPiece tokenizer, the same whenever it is learnt.
 
@@ -134,6 +163,64 @@ def mask_id(tokenizer: Tokenizer) -> int | None:
     return next((found for name in (MASK, "<mask>") if (found := tokenizer.token_to_id(name)) is not None), None)
 
 
-def count_tokens(tokenizer: Tokenizer, texts: Sequence[str]) -> list[int]:
-    """Of each text, special ones included."""
-    return [len(each.ids) for each in tokenizer.encode_batch_fast(list(texts))]
+def count_tokens(tokenizer: Tokenizer, texts: Sequence[str], *, special: bool = True) -> list[int]:
+    """Of each text, special ones included or not."""
+    return [len(each.ids) for each in tokenizer.encode_batch_fast(list(texts), add_special_tokens=special)]
+
+
+class Bounds(NamedTuple):
+    """What stands around a text.
+
+    Args:
+        begin: Before its first token.
+        ends: Each of them ends a text; the first is what is put there.
+        begun: Whether the tokenizer itself puts `begin` there.
+    """
+
+    begin: int
+    ends: tuple[int, ...]
+    begun: bool
+
+
+def bounds(tokenizer: Tokenizer, begin: int | None = None, ends: Sequence[int] = ()) -> Bounds:
+    """What begins and ends a text, as the tokenizer has it.
+
+    A text ends with what was published as the model's end, else with what the tokenizer puts there, else with the token
+    that is called so. It begins with what the tokenizer puts there, else with what was published as the beginning, else
+    with what ends the text before: GPT-2's are both ``<|endoftext|>``, ours ``[CLS]`` and ``[SEP]``.
+
+    Args:
+        begin, ends: As published; what the tokenizer has not counts for nothing.
+
+    Raises:
+        UserError: It has no such token.
+    """
+    encoded = tokenizer.encode("a")
+    special = encoded.special_tokens_mask
+    before = list(takewhile(lambda i: special[i], range(len(special))))
+    after = [i for i in range(len(special)) if special[i] and i not in before]
+    named = [found for name in ENDS if (found := tokenizer.token_to_id(name)) is not None]
+    first = [each for each in (begin,) if each is not None and tokenizer.id_to_token(each) is not None]
+    known = [each for each in ends if tokenizer.id_to_token(each) is not None]
+    last = known or [encoded.ids[i] for i in after[-1:]] or named[:1]
+    if not last:
+        raise UserError(
+            f"the tokenizer has no token that ends a text, such as {' or '.join(ENDS[:3])}\n"
+            "name another with embed.tokenizer, or let one be learnt"
+        )
+    return Bounds(encoded.ids[before[-1]] if before else (*first, last[0])[0], tuple(last), bool(before))
+
+
+def filled_up(tokens: Int[np.ndarray, " n"], embed: EmbedSpec) -> Int[np.ndarray, " m"]:
+    """A text's tokens as the model reads them: with `embed.pad_token`, as many as `embed.max_tokens` whatever others
+    have."""
+    if embed.pad_token is None:
+        return tokens
+    return np.pad(tokens, (0, max(0, embed.max_tokens - len(tokens))), constant_values=embed.pad_token)
+
+
+def lengths(tokenizer: Tokenizer, texts: Sequence[str], embed: EmbedSpec) -> list[int]:
+    """Tokens of each text that the model reads."""
+    if embed.pad_token is not None:
+        return [embed.max_tokens] * len(texts)
+    return count_tokens(tokenizer, texts)

@@ -19,7 +19,7 @@ from torch import Tensor
 from torchvision.transforms import v2
 
 from zoo.data.seeding import seeded
-from zoo_vit.pictures import Pixels, fit_size
+from zoo_vit.pictures import Pixels
 
 
 class Augment:
@@ -28,6 +28,8 @@ class Augment:
     Args:
         image_size: Side of the result, pixels.
         mean: Of each channel, 0 to 1; erased rectangles get it.
+        fit: Makes a picture of that size where no crop is drawn: what a model sees when it is evaluated.
+        interpolation: Of a crop that is drawn.
 
     The others are those of `AugmentSpec`.
     """
@@ -38,6 +40,8 @@ class Augment:
         mean: Sequence[float],
         num_classes: int,
         *,
+        fit: Callable[[Pixels], Pixels],
+        interpolation: str,
         crop_scale: tuple[float, float] | None,
         crop_padding: int,
         flip: float,
@@ -51,11 +55,11 @@ class Augment:
         cutmix: float,
         mix_probability: float,
     ) -> None:
-        self.image_size, self.crop_padding, self.flip = image_size, crop_padding, flip
+        self.fit, self.crop_padding, self.flip = fit, crop_padding, flip
         self.rotate, self.translate, self.scale = rotate, translate, scale
         self.crop = None
         if crop_scale is not None:
-            self.crop = v2.RandomResizedCrop(image_size, crop_scale, interpolation=v2.InterpolationMode.BICUBIC)
+            self.crop = v2.RandomResizedCrop(image_size, crop_scale, interpolation=v2.InterpolationMode(interpolation))
         self.colour: list[Callable[[Tensor], Tensor]] = []
         if randaugment is not None:
             self.colour.append(_OnPicture(_rand_augment(randaugment, mean)))
@@ -74,7 +78,7 @@ class Augment:
             with seeded(rng):
                 picture = self.crop(torch.from_numpy(picture)).numpy()
         else:
-            picture = fit_size(picture, self.image_size)
+            picture = self.fit(picture)
         if self.crop_padding:
             picture = _shift(picture, *rng.integers(-self.crop_padding, self.crop_padding + 1, 2).tolist())
         if self.flip and rng.random() < self.flip:

@@ -203,6 +203,6 @@ def normalisation(train: Subset, channels: int) -> Mapping[str, Any]:
         values = np.arange(256) / 255
         mean = levels @ values / count
         std = np.sqrt((levels @ values**2 / count - mean**2).clip(1 / 255**2))
-        return {"mean": mean.round(6).tolist(), "std": std.round(6).tolist(), "normalisation": "training split"}
+        return {"mean": mean.round(6).tolist(), "std": std.round(6).tolist()}
     mean, std = (IMAGENET[key] if channels == 3 else [sum(IMAGENET[key]) / 3] * channels for key in ("mean", "std"))
-    return {"mean": list(mean), "std": list(std), "normalisation": "ImageNet"}
+    return {"mean": list(mean), "std": list(std)}

@@ -1,5 +1,6 @@
 """One picture from a file to pixels: every mode a file may have, one size, and a clear word when it cannot be read."""
 
+import math
 from pathlib import Path
 from typing import IO, TypeAlias
 
@@ -87,12 +88,40 @@ def fit_channels(picture: Pixels, channels: int) -> Pixels:
     )
 
 
-def fit_size(picture: Pixels, size: int) -> Pixels:
-    """Resize the shorter side to `size` pixels, bicubic with antialiasing, and crop the centre square."""
-    if picture.shape[1:] == (size, size):
+def fit_size(
+    picture: Pixels,
+    size: int,
+    *,
+    crop_fraction: float = 1.0,
+    crop_mode: str = "center",
+    interpolation: str = "bicubic",
+    resizer: str = "torch",
+) -> Pixels:
+    """The centre square of a picture that was resized with antialiasing.
+
+    Args:
+        size: Of the square, pixels.
+        crop_fraction: The square's side as a share of what is resized.
+        crop_mode: `center` resizes the shorter side, `squash` each side by itself.
+        interpolation: `bicubic`, `bilinear` or `nearest`.
+        resizer: `torch`, with which the result is transformers' to the last bit, or `pillow`, with which it is timm's.
+    """
+    whole = math.floor(size / crop_fraction)
+    if picture.shape[1:] == (whole, whole) == (size, size):
         return picture
-    most = LONGEST * min(picture.shape[1:])
-    top, left = (max(0, (side - most) // 2) for side in picture.shape[1:])
-    picture = picture[:, top : picture.shape[1] - top, left : picture.shape[2] - left]
-    resized = F.resize(torch.from_numpy(picture), [size], F.InterpolationMode.BICUBIC, antialias=True)
-    return F.center_crop(resized, [size, size]).numpy()
+    if crop_mode == "center":
+        most = LONGEST * min(picture.shape[1:])
+        top, left = (max(0, (side - most) // 2) for side in picture.shape[1:])
+        picture = picture[:, top : picture.shape[1] - top, left : picture.shape[2] - left]
+    shape = picture.shape[1:]
+    height, width = (int(whole * side / min(shape)) if crop_mode == "center" else whole for side in shape)
+    if resizer == "torch":
+        mode = F.InterpolationMode(interpolation)
+        resized = F.resize(torch.from_numpy(picture), [height, width], mode, antialias=True).numpy()
+        top, left = ((side - size) // 2 for side in (height, width))
+    else:
+        way = Image.Resampling[interpolation.upper()]
+        channels = [np.asarray(Image.fromarray(channel).resize((width, height), way)) for channel in picture]
+        resized = np.stack(channels)
+        top, left = (round((side - size) / 2) for side in (height, width))
+    return resized[:, top : top + size, left : left + size]

@@ -25,6 +25,16 @@ class EmbedSpec(Spec):
 
     image_size: int = Field(224, ge=1, le=4096, description="side of the square picture, pixels; others are resized")
     channels: int = Field(3, ge=1, le=64, description="3 is colour, 1 is grey")
+    crop_fraction: float = Field(
+        1.0, gt=0.0, le=1.0, description="a picture is resized to image_size over this, and its middle is read"
+    )
+    crop_mode: Literal["center", "squash"] = Field(
+        "center", description="the shorter side is resized to that, or each side by itself"
+    )
+    interpolation: Literal["bicubic", "bilinear", "nearest"] = Field("bicubic", description="how a picture is resized")
+    resizer: Literal["torch", "pillow"] = Field(
+        "torch", description="who resizes it: each rounds in its own way, and weights of timm are used to pillow"
+    )
     stem: Literal["patch", "conv"] = Field("patch", description="linear patches, or a small convolutional network")
     patch_size: int = Field(16, ge=1, le=256, description="side of a patch, pixels; the patch stem only")
     num_conv_layers: int = Field(2, ge=1, le=6, description="layers of the conv stem, each halving the picture")
@@ -36,6 +46,12 @@ class EmbedSpec(Spec):
     class_position: bool = Field(True, description="class tokens have learned positions too")
     patch_bias: bool = Field(True, description="linear patches have a bias")
     norm: bool = Field(False, description="normalise what goes into the core, as CLIP does")
+    partial_patches: Literal["pad", "cut"] = Field(
+        "pad", description="where the patches do not divide a side: pad it, or cut off what is over, as timm does"
+    )
+    smooth_positions: bool = Field(
+        True, description="learned positions for smaller pictures are smoothed, as timm does and transformers does not"
+    )
 
     @property
     def stride(self) -> int:
@@ -44,8 +60,9 @@ class EmbedSpec(Spec):
 
     @property
     def grid_size(self) -> int:
-        """Tokens along each side of a picture of `image_size`; a last, partial patch counts."""
-        return -(-self.image_size // self.stride)
+        """Tokens along each side of a picture of `image_size`; a last, partial patch counts if it is padded."""
+        over = self.stride - 1 if self.partial_patches == "pad" else 0
+        return (self.image_size + over) // self.stride
 
     @model_validator(mode="after")
     def _patches_fit(self) -> Self:
@@ -61,14 +78,20 @@ class HeadSpec(Spec):
     """The last room: tokens become one score a class."""
 
     num_classes: int = Field(1000, ge=2, description="classes")
-    pool: Literal["cls", "mean", "seq", "map"] = Field(
+    pool: Literal["cls", "mean", "cls_mean", "seq", "map"] = Field(
         "cls",
-        description="the class tokens, the patches' mean, their learned weighting (sequence pooling), or what a "
-        "learned query attends to (SigLIP)",
+        description="the class tokens, the patches' mean, both side by side (DINOv2), the patches' learned weighting "
+        "(sequence pooling), or what a learned query attends to (SigLIP)",
     )
     norm: bool = Field(
         False, description="normalise what was pooled, as timm does after the mean; set core.final_norm off"
     )
+    pooler: Literal["tanh", "linear"] | None = Field(
+        None, description="a linear layer over what was pooled, then tanh or nothing, as CLIP projects; none when null"
+    )
+    pooler_dim: int | None = Field(None, ge=1, description="width that the pooler gives; core.dim when null")
+    pooler_bias: bool = Field(True, description="the pooler's layer has a bias")
+    distilled: bool = Field(True, description="with head.pool=cls, a second class token has a classifier too (DeiT)")
 
 
 class AugmentSpec(Spec):
@@ -102,9 +125,36 @@ class AugmentSpec(Spec):
         return self
 
 
+class MaskedHeadSpec(Spec):
+    """The decoder of masked patches, which is not kept: a core of its own."""
+
+    dim: int = Field(96, ge=4, multiple_of=4, description="width of a token")
+    depth: int = Field(2, ge=1, description="blocks")
+    num_heads: int = Field(3, ge=1, description="heads")
+
+    @model_validator(mode="after")
+    def _heads_share_dim(self) -> Self:
+        if self.dim % self.num_heads:
+            raise ValueError(f"dim {self.dim} does not divide by num_heads {self.num_heads}; change one")
+        return self
+
+
+class MaskingSpec(AugmentSpec):
+    """What is hidden of a picture, after what is done to it."""
+
+    share: Fraction = Field(0.75, gt=0, description="of the patches; at least one is hidden and one seen")
+
+    def num_masked(self, num_patches: int) -> int:
+        return min(num_patches - 1, max(1, round(self.share * num_patches)))
+
+
 def num_class_tokens(embed: EmbedSpec, head: HeadSpec) -> int:
     """Tokens that belong to no patch and that the head may read."""
-    return int(head.pool == "cls") if embed.num_class_tokens is None else embed.num_class_tokens
+    return int(head.pool.startswith("cls")) if embed.num_class_tokens is None else embed.num_class_tokens
+
+
+def num_classifiers(embed: EmbedSpec, head: HeadSpec) -> int:
+    return 2 if head.pool == "cls" and num_class_tokens(embed, head) == 2 and head.distilled else 1
 
 
 def rooms(spec: RunSpec) -> tuple[EmbedSpec, HeadSpec, AugmentSpec]:
@@ -117,12 +167,18 @@ def rooms(spec: RunSpec) -> tuple[EmbedSpec, HeadSpec, AugmentSpec]:
     augment, core = AugmentSpec.model_validate(spec.augment), spec.core
     if core.cross_attention:
         raise UserError("core.cross_attention: a picture has no second sequence to attend to; leave it off")
-    if core.causal and head.pool == "cls":
+    if core.causal and head.pool.startswith("cls"):
         raise UserError(
             "core.causal: the class token is the first and would see no patch; leave it off, or set head.pool=mean"
         )
-    if head.pool == "cls" and num_class_tokens(embed, head) == 0:
-        raise UserError("head.pool=cls reads the class token, and embed.num_class_tokens is 0; leave one of them out")
+    if head.pool.startswith("cls") and num_class_tokens(embed, head) == 0:
+        raise UserError(
+            f"head.pool={head.pool} reads the class token, and embed.num_class_tokens is 0; leave one of them out"
+        )
+    if head.pool == "cls_mean" and head.norm:
+        raise UserError("head.norm is for what is as wide as a token, not for head.pool=cls_mean; leave it off")
+    if head.pooler and num_classifiers(embed, head) == 2:
+        raise UserError("head.pooler leads to one classifier; leave it out, or set head.distilled=false")
     if head.pool == "map" and core.dim % core.num_heads:
         raise UserError(
             f"head.pool=map shares core.dim {core.dim} among core.num_heads {core.num_heads}, which does not divide "
@@ -141,26 +197,71 @@ def rooms(spec: RunSpec) -> tuple[EmbedSpec, HeadSpec, AugmentSpec]:
     return embed, head, augment
 
 
+def masked_rooms(spec: RunSpec) -> tuple[EmbedSpec, MaskedHeadSpec, MaskingSpec]:
+    """The specs of what surrounds the core where patches are masked, once they fit it and each other.
+
+    Raises:
+        UserError: They do not.
+    """
+    embed, masking = EmbedSpec.model_validate(spec.embed), MaskingSpec.model_validate(spec.augment)
+    if spec.core.cross_attention or spec.core.causal:
+        raise UserError("core.cross_attention and core.causal are not for masked patches; leave them off")
+    if spec.train.distill is not None:
+        raise UserError("train.distill compares scores of classes, of which there are none here; leave it out")
+    if embed.stem == "conv":
+        raise UserError("embed.stem=conv sees beyond a patch, and so what is hidden; set embed.stem=patch")
+    if embed.grid_size < 2:
+        raise UserError("a picture of a single patch has none to tell it from; lower embed.patch_size")
+    if masking.mixup or masking.cutmix:
+        raise UserError("augment.mixup and augment.cutmix mix classes, of which there are none here; leave them off")
+    if embed.position == "sinusoidal" and spec.core.dim % 4:
+        raise UserError(f"embed.position=sinusoidal: core.dim {spec.core.dim} does not divide by 4; change it")
+    return embed, MaskedHeadSpec.model_validate(spec.head), masking
+
+
+def masked_cost(spec: RunSpec) -> Cost:
+    """Of the whole model, decoder included, for a picture of `embed.image_size`."""
+    (embed, head, masking), core = masked_rooms(spec), spec.core
+    num_patches = embed.grid_size**2
+    num_own = 1 if embed.num_class_tokens is None else embed.num_class_tokens
+    hidden, prefix = masking.num_masked(num_patches), num_own + embed.num_registers
+    num_seen, num_values = num_patches - hidden + prefix, embed.channels * embed.stride**2
+    decoder = CoreSpec.model_validate({"dim": head.dim, "depth": head.depth, "num_heads": head.num_heads})
+    room = _embed_cost(spec, embed, num_own, num_seen) + core_cost(core, num_seen)
+    room += linear(num_seen, core.dim, head.dim) + Cost(head.dim) + core_cost(decoder, num_patches + prefix)
+    return room + linear(hidden, head.dim, num_values)
+
+
+def _embed_cost(spec: RunSpec, embed: EmbedSpec, num_own: int, num_tokens: int) -> Cost:
+    core = spec.core
+    learned = (num_own + embed.num_registers) * core.dim
+    if embed.position == "learned":
+        learned += (num_own * embed.class_position + embed.grid_size**2) * core.dim
+    room = _stem(embed, core.dim) + Cost(learned)
+    if embed.norm:
+        room += norm(num_tokens, core.dim, kind=core.norm, bias="norm" in core.bias)
+    return room
+
+
 def cost(spec: RunSpec) -> Cost:
     """Of the whole model, for a picture of `embed.image_size`."""
     (embed, head, _), core = rooms(spec), spec.core
     num_patches = embed.grid_size**2
     num_own = num_class_tokens(embed, head)
     num_tokens = num_patches + num_own + embed.num_registers
-    learned = (num_own + embed.num_registers) * core.dim
-    if embed.position == "learned":
-        learned += (num_own * embed.class_position + num_patches) * core.dim
-    room = _stem(embed, core.dim) + Cost(learned) + core_cost(core, num_tokens)
-    if embed.norm:
-        room += norm(num_tokens, core.dim, kind=core.norm, bias="norm" in core.bias)
+    room = _embed_cost(spec, embed, num_own, num_tokens) + core_cost(core, num_tokens)
     if head.pool == "seq":
         room += linear(num_patches, core.dim, 1) + Cost(flops=2 * num_patches * core.dim, activations=num_patches)
     if head.pool == "map":
         room += _attention_pool(core, num_tokens)
-    num_classifiers = num_own if head.pool == "cls" else 1
+    count = num_classifiers(embed, head)
     if head.norm:
-        room += norm(num_classifiers, core.dim, kind=core.norm, bias="norm" in core.bias)
-    return room + linear(1, core.dim, head.num_classes) * num_classifiers
+        room += norm(count, core.dim, kind=core.norm, bias="norm" in core.bias)
+    width = core.dim * (2 if head.pool == "cls_mean" else 1)
+    if head.pooler:
+        room += linear(1, width, head.pooler_dim or core.dim, bias=head.pooler_bias)
+        width = head.pooler_dim or core.dim
+    return room + linear(1, width, head.num_classes) * count
 
 
 def _attention_pool(core: CoreSpec, num_tokens: int) -> Cost:

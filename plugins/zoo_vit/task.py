@@ -7,11 +7,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from zoo.contract import Batch, Dataset, Finding, Item, Measures, Record, Source, Splits
 from zoo.core import Model, Output, Transformer
-from zoo.core.layers import make_norm
 from zoo.data.folder import count_files, find_files
 from zoo.data.labels import in_order, require_trainable
 from zoo.data.sources import folder_of, open_source
@@ -19,12 +18,13 @@ from zoo.data.splits import split
 from zoo.errors import UserError
 from zoo.metrics import class_records, classification, likeliest
 from zoo.specs import DataSpec, RunSpec
-from zoo_vit.augment import Augment, warp
+from zoo_vit.building import build_embed, build_norm
 from zoo_vit.check import check
 from zoo_vit.data import load_folder, normalisation
-from zoo_vit.model import AttentionPool, PictureEmbed, PictureHead
-from zoo_vit.pictures import SUFFIXES, Pixels, fit_channels, fit_size, read_picture
-from zoo_vit.spec import CONV_STEM_WIDTH, num_class_tokens, rooms
+from zoo_vit.model import AttentionPool, PictureHead
+from zoo_vit.pictures import SUFFIXES
+from zoo_vit.reading import Reader
+from zoo_vit.spec import num_class_tokens, num_classifiers, rooms
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -39,23 +39,22 @@ class ImageClassification:
         self.embed, _, augment = rooms(spec)
         self.classes: Sequence[str] = info["classes"]
         self.label_smoothing = spec.train.label_smoothing
-        mean, std = (torch.tensor(info[key]).view(-1, 1, 1) for key in ("mean", "std"))
-        self.shift, self.gain = mean * 255, 1 / (std * 255)
-        self.augment = Augment(self.embed.image_size, info["mean"], len(self.classes), **augment.model_dump())
+        self.reader = Reader(self.embed, augment, info, len(self.classes))
 
     # ------------------------------------------------------------ data
 
     @staticmethod
     def datasets(spec: RunSpec, info: Mapping[str, Any] | None = None) -> Splits:
         embed, _, _ = rooms(spec)
-        source = read_source(spec.data)
-        if info is not None:
-            source = in_order(source, info["classes"], spec.data.name)
+        source, known = read_source(spec.data), dict(info or {})
+        if "classes" in known:
+            source = in_order(source, known["classes"], spec.data.name)
         else:
             require_trainable(source, spec.data.name)
         train, validation, test, notes = split(source, spec.data)
-        if info is None:
-            info = {"classes": list(source.info["classes"]), **normalisation(train, embed.channels)}
+        if not {"mean", "std"} <= known.keys():
+            known |= normalisation(train, embed.channels)
+        info = {"classes": list(source.info["classes"])} | known
         settings = {"head.num_classes": len(info["classes"])}
         return Splits(train, validation, test, info, settings, notes)
 
@@ -75,28 +74,14 @@ class ImageClassification:
         return find_files(sources, SUFFIXES)
 
     def transform(self, item: Item, rng: np.random.Generator | None) -> Mapping[str, Any]:
-        picture = self._pixels(item)
-        if rng is None:
-            sample: dict[str, Any] = {"image": fit_size(picture, self.embed.image_size)}
-        else:
-            sample = self.augment.picture(picture, rng)
-        sample["target"] = item.target
-        return sample
-
-    def _pixels(self, item: Item) -> Pixels:
-        if isinstance(item.inputs, Path):
-            return read_picture(item.inputs, self.embed.channels)
-        return fit_channels(item.inputs, self.embed.channels)
+        return {**self.reader.sample(item, rng), "target": item.target}
 
     def collate(self, samples: Sequence[Mapping[str, Any]], ids: Sequence[str]) -> Batch:
-        images = torch.from_numpy(np.stack([sample["image"] for sample in samples])).float()
-        if "affine" in samples[0]:
-            images = warp(images, torch.from_numpy(np.stack([sample["affine"] for sample in samples])))
-        images = (images - self.shift) * self.gain
+        images = self.reader.batch(samples)
         labels = [sample["target"] for sample in samples]
         targets = None if None in labels else torch.tensor(labels)
         if "mix" in samples[0] and targets is not None:
-            images, targets = self.augment.mix(images, targets, samples[0]["mix"])
+            images, targets = self.reader.augment.mix(images, targets, samples[0]["mix"])
         return Batch({"image": images}, targets, tuple(ids))
 
     # ------------------------------------------------------------ model
@@ -105,36 +90,22 @@ class ImageClassification:
     def build(spec: RunSpec) -> Model:
         (embed, head, _), core = rooms(spec), spec.core
         own = num_class_tokens(embed, head)
-
-        def norm() -> nn.Module:
-            return make_norm(core.norm, core.dim, core.norm_eps, bias="norm" in core.bias)
-
-        first = PictureEmbed(
-            core.dim,
-            embed.image_size,
-            channels=embed.channels,
-            patch_size=embed.patch_size,
-            num_conv_layers=embed.num_conv_layers if embed.stem == "conv" else 0,
-            conv_width=CONV_STEM_WIDTH,
-            patch_bias=embed.patch_bias,
-            num_class_tokens=own,
-            num_registers=embed.num_registers,
-            position=embed.position,
-            class_position=embed.class_position,
-            norm=norm() if embed.norm else None,
-        )
+        first = build_embed(spec, embed, num_class_tokens=own)
         pool = head.pool
         if head.pool == "map":
             pool = AttentionPool(
-                core.dim, core.num_heads, mlp_dim=core.mlp_dim, norm=norm(), activation=core.activation
+                core.dim, core.num_heads, mlp_dim=core.mlp_dim, norm=build_norm(core), activation=core.activation
             )
         last = PictureHead(
             core.dim,
             head.num_classes,
             pool=pool,
             num_prefix=first.num_prefix,
-            num_class_tokens=own,
-            norm=norm() if head.norm else None,
+            distilled=num_classifiers(embed, head) == 2,
+            norm=build_norm(core) if head.norm else None,
+            pooler=head.pooler,
+            pooler_dim=head.pooler_dim,
+            pooler_bias=head.pooler_bias,
         )
         return Model(first, Transformer(**core.model_dump()), last)
 
@@ -164,7 +135,7 @@ class ImageClassification:
         side = self.embed.grid_size
         heat = relevance[len(relevance) - side * side :].reshape(side, side)
         size, reach = self.embed.image_size, side * self.embed.stride  # a last, partial patch reaches beyond the edge
-        picture = fit_size(self._pixels(item), size).transpose(1, 2, 0)
+        picture = self.reader.fit(self.reader.pixels(item)).transpose(1, 2, 0)
         shown = picture[..., :3] if picture.shape[-1] > 2 else picture[..., 0]
         axes.imshow(shown, cmap="gray", extent=(0, size, size, 0))
         glow = np.empty((side, side, 4))

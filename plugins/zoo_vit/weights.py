@@ -9,7 +9,8 @@ from typing import Any
 from zoo.errors import UserError
 from zoo.specs import RunSpec
 from zoo.weights import LEADING, Published, Row, Table
-from zoo_vit.spec import num_class_tokens, rooms
+from zoo.weights.processors import normalised_by_timm, seen_by_timm, timm_card
+from zoo_vit.spec import EmbedSpec
 
 ACTIVATIONS = {
     ("Mlp", "GELU"): "gelu",
@@ -26,6 +27,7 @@ FETCHING = ("pretrained", "pretrained_cfg", "pretrained_cfg_overlay", "checkpoin
 class TimmVit:
     """`VisionTransformer` and `VisionTransformerDistilled` of timm."""
 
+    name = "timm-vit"
     task = "image-classification"
 
     @staticmethod
@@ -45,6 +47,7 @@ class TimmVit:
         dim, channels, patch_size, _ = names["patch_embed.proj.weight"].shape
         block, (side, _) = reference.blocks[0], reference.patch_embed.img_size
         hidden = block.mlp.fc2.weight.shape[1]
+        num_classes = _num_classes(published) or reference.num_classes
         num_own = ("cls_token" in names) + ("dist_token" in names)
         return {
             "core.dim": dim,
@@ -64,6 +67,7 @@ class TimmVit:
             ],
             "embed.image_size": side,
             "embed.channels": channels,
+            **seen_by_timm(timm_card(published.config), published.place),
             "embed.stem": "patch",
             "embed.patch_size": patch_size,
             "embed.patch_bias": "patch_embed.proj.bias" in names,
@@ -72,14 +76,33 @@ class TimmVit:
             "embed.position": "learned",
             "embed.class_position": num_own > 0 and not reference.no_embed_class,
             "embed.norm": "norm_pre.weight" in names,
+            "embed.partial_patches": "cut",
             "head.pool": POOLS[reference.global_pool],
             "head.norm": "fc_norm.weight" in names,
+            **({"head.num_classes": num_classes} if num_classes > 1 else {}),
         }
 
     @staticmethod
+    def info(published: Published) -> Mapping[str, Any]:
+        """Mean and deviation of each channel that the weights were trained with, and the classes that they tell apart:
+        those named, or ImageNet's of that number, by their WordNet numbers, as its folders are called."""
+        from timm.data.imagenet_info import ImageNetInfo, infer_imagenet_subset
+
+        config = timm_card(published.config)
+        channels = published.tensors["patch_embed.proj.weight"].shape[1]
+        known = normalised_by_timm(config, channels, published.place)
+        subset = infer_imagenet_subset(config)
+        names = config.get("label_names")
+        known_names = ImageNetInfo(subset).label_names() if subset else []
+        named = isinstance(names, list) and all(isinstance(each, str) for each in names)
+        classes: list[str] = list(names) if named and names else list(known_names)
+        are_theirs = classes and _num_classes(published) in (None, len(classes))
+        return {**known, **({"classes": classes} if are_theirs else {})}
+
+    @staticmethod
     def table(spec: RunSpec) -> Table:
-        embed, head, _ = rooms(spec)
-        classes = ("cls_token", "dist_token")[: num_class_tokens(embed, head)]
+        own = EmbedSpec.model_validate(spec.embed).num_class_tokens
+        classes = ("cls_token", "dist_token")[: int(spec.head.get("pool") == "cls") if own is None else own]
         return Table(
             (
                 Row("embed.stem", "patch_embed.proj"),
@@ -111,6 +134,12 @@ class TimmVit:
         )
 
 
+def _num_classes(published: Published) -> int | None:
+    """Of the head that is there, which may be newer than the `config.json`; None where there is none."""
+    head = published.tensors.get("head.weight")
+    return None if head is None else len(head)
+
+
 def _reference(published: Published) -> Any:
     """timm's own model without its numbers: how many heads share a width, and much else, no tensor tells.
 
@@ -121,7 +150,11 @@ def _reference(published: Published) -> Any:
     import torch
 
     name, arguments = published.config.get("architecture"), published.config.get("model_args") or {}
-    if not isinstance(name, str) or not isinstance(arguments, dict):
+    if not isinstance(arguments, dict):
+        raise UserError(
+            f"the model_args in the config.json of '{published.place}' are no settings by name\ncopy it anew"
+        )
+    if not isinstance(name, str):
         raise UserError(
             f"'{published.place}' has no config.json that names timm's model as its architecture\n"
             "put the config.json that was published with the weights beside them"

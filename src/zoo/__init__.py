@@ -30,13 +30,16 @@ if TYPE_CHECKING:
     from zoo.predictor import predict
     from zoo.registry import list_models, register
     from zoo.report import Report
-    from zoo.run import Run, load, open_run
+    from zoo.run import Run, open_run
     from zoo.training import train
+    from zoo.weights.export import export
+    from zoo.weights.start import load
 
 _LAZY = {
     "evaluate": "zoo.evaluator",
+    "export": "zoo.weights.export",
     "list_models": "zoo.registry",
-    "load": "zoo.run",
+    "load": "zoo.weights.start",
     "open_run": "zoo.run",
     "predict": "zoo.predictor",
     "register": "zoo.registry",
@@ -65,6 +68,7 @@ __all__ = [
     "Tracker",
     "UserError",
     "evaluate",
+    "export",
     "hookimpl",
     "list_models",
     "load",

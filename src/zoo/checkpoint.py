@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.swa_utils import AveragedModel
 
+from zoo.core import LowRank
 from zoo.errors import UserError
 from zoo.files import flush, write_atomically
 
@@ -81,10 +82,10 @@ def save_checkpoint(
     try:
         shutil.rmtree(folder, ignore_errors=True)  # what a killed writer left
         (folder / "state").mkdir(parents=True)
-        save_file(_contiguous(model.state_dict()), folder / "model.safetensors", metadata=text)
+        save_file(_contiguous(state_of(model)), folder / "model.safetensors", metadata=text)
         save_file(_contiguous(_slots(model, optimizer)), folder / "state" / "optimizer.safetensors")
         if ema is not None:
-            save_file(_contiguous(ema.module.state_dict()), folder / "state" / "ema.safetensors", metadata=text)
+            save_file(_contiguous(state_of(ema.module)), folder / "state" / "ema.safetensors", metadata=text)
         (folder / "state" / "trainer.json").write_text(json.dumps(trainer, indent=2))
         files = {str(path.relative_to(folder)): _seal(path) for path in sorted(folder.rglob("*.*"))}
         write_atomically(folder / MANIFEST, json.dumps({"step": step, "files": files}, indent=2))
@@ -99,15 +100,31 @@ def save_checkpoint(
 
 def restore(checkpoint: Checkpoint, model: nn.Module, optimizer: Optimizer, ema: AveragedModel | None) -> None:
     """Put a checkpoint's weights, optimiser state and average back."""
-    model.load_state_dict(load_file(checkpoint.weights))
+    load_state(model, load_file(checkpoint.weights))
     if ema is not None:
         assert checkpoint.ema_weights is not None, "a run with an average saves it"
-        ema.module.load_state_dict(load_file(checkpoint.ema_weights))
+        load_state(ema.module, load_file(checkpoint.ema_weights))
         ema.n_averaged.fill_(checkpoint.trainer()["updates"])
     parameters = dict(model.named_parameters())
     for key, value in load_file(checkpoint.folder / "state" / "optimizer.safetensors").items():
         name, _, slot = key.rpartition("/")
         optimizer.state[parameters[name]][slot] = value.to(parameters[name].device)
+
+
+def state_of(model: nn.Module) -> dict[str, Tensor]:
+    """What a checkpoint holds of a model: all, or, where adapters are, these and the head, which may be new."""
+    state = model.state_dict()
+    if not any(isinstance(module, LowRank) for module in model.modules()):
+        return state
+    parameters = model.named_parameters()
+    frozen = {name for name, p in parameters if not p.requires_grad and not name.startswith("head.")}
+    return {name: tensor for name, tensor in state.items() if name not in frozen}
+
+
+def load_state(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
+    """Put back what `state_of` gave."""
+    assert tensors.keys() == state_of(model).keys(), "a checkpoint is loaded into the model that it was saved from"
+    model.load_state_dict(tensors, strict=False)
 
 
 def checkpoint_at(root: Path, step: int) -> Checkpoint | None:
@@ -190,4 +207,11 @@ def _slots(model: nn.Module, optimizer: Optimizer) -> dict[str, Tensor]:
 
 
 def _contiguous(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {name: tensor.detach().contiguous() for name, tensor in tensors.items()}
+    """Each tensor whole and for itself; of those that are tied every name has its own copy."""
+    found: dict[str, Tensor] = {}
+    places: set[int] = set()
+    for name, tensor in tensors.items():
+        whole = tensor.detach().contiguous()
+        found[name] = whole.clone() if whole.data_ptr() in places else whole
+        places.add(whole.data_ptr())
+    return found

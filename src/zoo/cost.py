@@ -71,7 +71,7 @@ def core_parameters(core: CoreSpec) -> int:
 
 def mlp_cost(core: CoreSpec, t: int) -> Cost:
     """A branch of MLP. Besides the layers' inputs it keeps what the activation and the gate need."""
-    hidden = core.mlp_dim or 4 * core.dim
+    hidden = core.sizes["mlp_dim"]
     fc1 = linear(t, core.dim, hidden * (2 if core.activation in _GATED else 1), bias="mlp" in core.bias)
     fc2 = linear(t, hidden, core.dim, bias="mlp" in core.bias)
     between = Cost(activations=t * hidden * _KEPT_BY_ACTIVATION[core.activation])
@@ -96,8 +96,9 @@ def _attention(core: CoreSpec, t: int, s: int | None = None, context_dim: int | 
     Projections of one input keep it once; the products keep queries, keys, values and the sum that `out` reads.
     """
     s, is_cross = (t, False) if s is None else (s, True)
-    head_dim = core.head_dim or core.dim // core.num_heads
-    q_dim, kv_dim = core.num_heads * head_dim, (core.num_kv_heads or core.num_heads) * head_dim
+    sizes = core.sizes
+    head_dim = sizes["head_dim"]
+    q_dim, kv_dim = core.num_heads * head_dim, sizes["num_kv_heads"] * head_dim
     q = linear(t, core.dim, q_dim, bias="q" in core.bias)
     k = linear(s, context_dim or core.dim, kv_dim, bias="k" in core.bias)
     v = linear(s, context_dim or core.dim, kv_dim, bias="v" in core.bias)

@@ -14,10 +14,10 @@ import numpy as np
 import torch
 
 from zoo import device as devices
-from zoo.contract import Dataset, Drawable, Item, Measures, Splits
+from zoo.contract import Dataset, Item, Measures, Splits
 from zoo.data.splits import Subset
 from zoo.errors import UserError, unknown
-from zoo.explain import draw_gallery
+from zoo.explain import can_draw, draw_gallery
 from zoo.inference import Predictions, portions
 from zoo.metrics import intervals
 from zoo.registry import open_registry, revise
@@ -144,7 +144,7 @@ def _examine(
 
     measures = task.measure(found.records)
     figures = dict(measures.figures)
-    if isinstance(task, Drawable):
+    if can_draw(task, spec):
         figures["attention"] = partial(draw_gallery, model=model, task=task, items=_gallery(dataset, found.skipped))
     return Report(
         task=spec.task,

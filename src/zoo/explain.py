@@ -16,6 +16,7 @@ from torch import Tensor
 from zoo.contract import Batch, Dataset, Drawable, Item, Record, Task
 from zoo.data.loader import Skipped, evaluation_batches
 from zoo.errors import UserError
+from zoo.specs import CoreSpec, NetworkSpec, RunSpec
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -110,14 +111,23 @@ def rollout(layers: Sequence[Float[Tensor, "h t t"]]) -> Float[Tensor, "t t"]:
     return flow
 
 
-def drawable(task: Task) -> Drawable:
-    """The task as one that draws.
+def can_draw(task: Task, spec: RunSpec) -> bool:
+    """Whether what a model attends to can be shown: its core says so, and the task draws it."""
+    return isinstance(task, Drawable) and isinstance(spec.core, CoreSpec)
 
-    Raises:
-        UserError: It is none.
+
+def require_drawing(task: Task, spec: RunSpec) -> None:
     """
-    if isinstance(task, Drawable):
-        return task
+    Raises:
+        UserError: What the model attends to cannot be shown.
+    """
+    if can_draw(task, spec):
+        return
+    if isinstance(spec.core, NetworkSpec):
+        raise UserError(
+            f"'{spec.model}' does not tell what it attends to: its core is another library's network\n"
+            "explain a model with a core of ours, such as one that learnt from it (train.distill)"
+        )
     raise UserError(
         f"{type(task).__name__} cannot show what a model attends to: it has no `draw`\n"
         "use a model of a task that has, or implement zoo.contract.Drawable in its plugin"
@@ -127,7 +137,8 @@ def drawable(task: Task) -> Drawable:
 def draw_explanation(axes: Axes, task: Task, explanation: Explanation) -> None:
     """The item with its relevance laid over, under what the model says of it."""
     item, record, relevance = explanation
-    drawable(task).draw(axes, item, relevance)
+    assert isinstance(task, Drawable), "whoever explains has asked `can_draw`"
+    task.draw(axes, item, relevance)
     says = " ".join(_short(value) for value in task.describe(record, 1).values())
     if record.target is None:
         axes.set_title(says, size=9)

@@ -42,6 +42,21 @@ def _finite(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
+def read_json(path: Path) -> dict[str, Any]:
+    """Settings by name.
+
+    Raises:
+        UserError: The file holds something else.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise UserError(f"'{path}' cannot be read: {error}\ncopy or download it anew") from error
+    if not isinstance(content, dict):
+        raise UserError(f"'{path}' holds no settings by name\ncopy or download it anew")
+    return cast("dict[str, Any]", content)
+
+
 def write_atomically(path: Path, content: str | bytes) -> None:
     """The whole content at `path`, on disk; text is UTF-8."""
     part = path.with_name(f".{path.name}.part")

@@ -7,9 +7,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 
 from zoo import device as devices
-from zoo.contract import Dataset, Parts, Record, Splitting, Task
+from zoo.contract import Batch, Dataset, Generating, Parts, Record, Splitting, Task
 from zoo.core.model import Model
 from zoo.data.loader import Skipped, evaluation_batches
 from zoo.specs import RunSpec
@@ -89,13 +90,19 @@ def _batches(
         if batch is None:
             yield Predictions((), 0.0, 0.0, skipped)
             continue
-        batch = batch.to(device)
-        loss, count = 0.0, 0.0
         with torch.no_grad(), devices.autocast(device, spec.train.precision):
-            output = model(batch.inputs)
-            if batch.targets is not None:
-                loss, count = task.loss(output, batch)
-        yield Predictions(task.decode(output, batch), float(loss), float(count), skipped)
+            records, loss, count = _of_batch(model, task, batch.to(device))
+        yield Predictions(records, float(loss), float(count), skipped)
+
+
+def _of_batch(model: Model, task: Task, batch: Batch) -> tuple[Sequence[Record], Tensor | float, Tensor | float]:
+    """Its records, and the sum and count of its loss."""
+    generating = isinstance(task, Generating)
+    if generating and batch.targets is None:
+        return task.generate(model, batch, None), 0.0, 0.0
+    output = model(batch.inputs)
+    loss, count = (0.0, 0.0) if batch.targets is None else task.loss(output, batch)
+    return task.generate(model, batch, output) if generating else task.decode(output, batch), loss, count
 
 
 def _joined(task: Splitting, dataset: Dataset, parts: Parts, found: Iterable[Predictions]) -> Iterator[Predictions]:

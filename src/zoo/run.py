@@ -16,12 +16,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from zoo import plugins, registry
-from zoo.checkpoint import Checkpoint, checkpoint_at, newest_checkpoint
+from zoo.checkpoint import Checkpoint, checkpoint_at, load_state, newest_checkpoint
 from zoo.contract import Task
+from zoo.core import merge_lora
 from zoo.errors import RunWarning, UserError
 from zoo.files import user_path, write_atomically
+from zoo.optim import choose_trained
 from zoo.registry import Resolved
-from zoo.specs import RunSpec
+from zoo.specs import RunSpec, StartSpec
 
 if TYPE_CHECKING:
     from zoo.core.model import Model
@@ -77,6 +79,12 @@ class Run:
                 f"run '{self.folder}' was made with {listed}, which is not installed\n"
                 "install it from where you have it, or load it with -p or ZOO_PLUGINS"
             ) from error
+
+    def move_weights(self, now: StartSpec) -> "Run":
+        """The run that remembers where the weights that it began with lie now."""
+        spec = self.spec.model_copy(update={"weights": now})
+        registry.write_run_spec(spec, self.folder / "spec.yaml")
+        return Run(self.folder)
 
     @property
     def checkpoints(self) -> Path:
@@ -224,9 +232,28 @@ class Run:
         from safetensors.torch import load_file
 
         checkpoint = checkpoint or self.checkpoint()
+        if self.spec.train.lora is not None:
+            model = self.load_adapted(checkpoint)
+            merge_lora(model.core)
+            return model.eval()
         model = self.task_class.build(self.spec)
         model.load_state_dict(load_file(checkpoint.ema_weights or checkpoint.weights))
         return model.eval()
+
+    def load_adapted(self, checkpoint: Checkpoint) -> "Model":
+        """The model of a run with `train.lora`, its adapters apart."""
+        from safetensors.torch import load_file
+
+        from zoo.weights.start import start_of  # which knows runs
+
+        model = self.task_class.build(self.spec)
+
+        start = start_of(self.spec)  # a checkpoint holds what was trained of it, and no more
+        assert start is not None, "adapters are trained upon weights"
+        start.put_into(model, self.spec, checkpoint.metadata()["info"])
+        choose_trained(model, self.spec.train)
+        load_state(model, load_file(checkpoint.ema_weights or checkpoint.weights))
+        return model
 
     @contextmanager
     def lock(self) -> Iterator["Run"]:
@@ -259,23 +286,10 @@ def open_run(path: str | Path) -> Run:
     """
     folder = user_path(path)
     if not (folder / "spec.yaml").is_file():
-        what = "is no run folder: it has no spec.yaml" if folder.is_dir() else "does not exist"
+        what = "is no run folder: it has no spec.yaml" if folder.is_dir() else "is a file, not a run folder"
+        what = what if folder.exists() else "does not exist"
         raise UserError(f"'{folder}' {what}\nname the folder that 'zoo train' printed, or list them with 'zoo runs'")
     return Run(folder)
-
-
-def load(name_or_run: str | Path | Run) -> "Model":
-    """A model: trained, from a run folder, or new, from the registry's name, as the catalogue has it without a recipe.
-
-    Raises:
-        UserError: There is neither such a model nor such a run.
-    """
-    if isinstance(name_or_run, Run):
-        return name_or_run.load_model()
-    if (user_path(name_or_run) / "spec.yaml").is_file():
-        return Run(user_path(name_or_run)).load_model()
-    spec = registry.open_registry().own(str(name_or_run)).spec
-    return plugins.task_class(spec.task).build(spec).eval()
 
 
 @contextmanager
@@ -287,7 +301,9 @@ def new_run(out: str | Path | None, spec: RunSpec) -> Iterator[Run]:
     Raises:
         UserError: The folder holds something already, or cannot be written.
     """
-    folder = user_path(out) if out is not None else Path("runs") / f"{spec.model}-{datetime.now():%Y%m%d-%H%M%S}"
+    folder = (
+        user_path(out) if out is not None else Path("runs") / f"{_file_name(spec.model)}-{datetime.now():%Y%m%d-%H%M%S}"
+    )
     run, holds_run = Run(folder), (folder / "spec.yaml").exists()
 
     def refuse_used() -> None:
@@ -310,6 +326,11 @@ def new_run(out: str | Path | None, spec: RunSpec) -> Iterator[Run]:
         yield run
 
 
+def _file_name(model: str) -> str:
+    """A model's name without slashes; of a long path its end."""
+    return "-".join(part for part in model.split("/") if part)[-60:].strip("-.")
+
+
 def _unwritable(folder: Path, error: OSError) -> UserError:
     return UserError(
         f"cannot write to the run folder '{folder}': {error.strerror}\nname a folder you can write to with --out"
@@ -328,7 +349,7 @@ def refuse_other(run: Run, asked: Resolved, *, recipe: bool) -> None:
     """
     ours, theirs = asked.spec.model_dump(mode="json"), run.spec.model_dump(mode="json")
     counted = {"command", "recipe"} if recipe else {"command"}
-    said = ["model", "data.name", *(key for key, source in asked.sources.items() if source in counted)]
+    said = ["model", "task", "data.name", *(key for key, source in asked.sources.items() if source in counted)]
     differing = [
         f"{key}: the run has {json.dumps(_at(theirs, key))}, the command {json.dumps(_at(ours, key))}"
         for key in dict.fromkeys(said)

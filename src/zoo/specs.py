@@ -3,9 +3,21 @@
 Torch-free. A spec holds numbers and names only; builders elsewhere turn it into the flat arguments of a class.
 """
 
-from typing import Annotated, Any, Literal, Self
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self, cast
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    JsonValue,
+    SerializeAsAny,
+    WrapValidator,
+    field_validator,
+    model_validator,
+)
 
 SCHEMA_VERSION = 1
 
@@ -15,6 +27,15 @@ Fraction = Annotated[float, Field(ge=0.0, lt=1.0)]
 Positive = Annotated[float, Field(gt=0)]
 Options = dict[str, JsonValue]
 """Settings whose fields a plugin's own spec class defines and checks."""
+
+
+OneOrSeveral = Positive | Annotated[tuple[Positive, ...], Field(min_length=1)] | None
+"""Asked as one value, or one of each layer."""
+
+
+def _as_several(value: Any) -> Any:
+    """A number as a list of one."""
+    return (value,) if isinstance(value, int | float) and not isinstance(value, bool) else value
 
 
 class Spec(BaseModel):
@@ -48,11 +69,14 @@ class CoreSpec(Spec):
     qk_norm: bool = Field(False, description="normalise queries and keys per head")
     scale: float | None = Field(None, gt=0, description="attention scale; 1/sqrt(head_dim) when null")
     layer_scale: float | None = Field(None, gt=0, description="initial layer scale; none when null")
-    rotary_theta: Positive | Annotated[tuple[Positive, ...], Field(strict=False, min_length=1)] | None = Field(
-        None, description="base of rotary positions, one or of each layer, repeated; none when null"
+    rotary_theta: Annotated[
+        tuple[Positive, ...] | None,
+        BeforeValidator(_as_several, json_schema_input_type=OneOrSeveral),
+    ] = Field(
+        None, strict=False, min_length=1, description="base of rotary positions, or of each layer, repeated or cut"
     )
     windows: tuple[Annotated[int, Field(ge=0)], ...] | None = Field(
-        None, strict=False, min_length=1, description="local window of each layer, repeated; 0 is global"
+        None, strict=False, min_length=1, description="local window of each layer, repeated or cut; 0 is global"
     )
     causal: bool = Field(False, description="a token sees itself and earlier ones only")
     conv_kernel: int | None = Field(
@@ -64,6 +88,18 @@ class CoreSpec(Spec):
     attention_dropout: Fraction = Field(0.0, description="of attention weights")
     drop_path: Fraction = Field(0.0, description="of whole sublayers, growing linearly with depth")
 
+    @property
+    def sizes(self) -> dict[str, int]:
+        """What weights are the size of, with what is null written out."""
+        return {
+            "dim": self.dim,
+            "depth": self.depth,
+            "num_heads": self.num_heads,
+            "num_kv_heads": self.num_kv_heads or self.num_heads,
+            "head_dim": self.head_dim or self.dim // self.num_heads,
+            "mlp_dim": self.mlp_dim or 4 * self.dim,
+        }
+
     @model_validator(mode="after")
     def _heads_fit(self) -> Self:
         if self.head_dim is None and self.dim % self.num_heads:
@@ -72,11 +108,10 @@ class CoreSpec(Spec):
             )
         if self.num_kv_heads is not None and self.num_heads % self.num_kv_heads:
             raise ValueError(f"num_heads {self.num_heads} does not divide by num_kv_heads {self.num_kv_heads}")
-        head_dim = self.head_dim or self.dim // self.num_heads
-        if self.rotary_theta is not None and head_dim % 2:
-            raise ValueError(f"rotary positions turn pairs of channels, but a head has {head_dim}; make head_dim even")
+        if self.rotary_theta is not None and (width := self.sizes["head_dim"]) % 2:
+            raise ValueError(f"rotary positions turn pairs of channels, but a head has {width}; make head_dim even")
         if not self.first_norm and self.norm_position == "post":
-            raise ValueError("first_norm is of norms that stand before; with norm_position post leave it on")
+            raise ValueError("first_norm false is for norm_position pre; with post, norms stand after; change one")
         if self.conv_kernel is not None and self.conv_kernel % 2 == 0:
             raise ValueError(f"a convolution of {self.conv_kernel} tokens has none in the middle; make conv_kernel odd")
         if self.conv_kernel is not None and self.causal:
@@ -86,6 +121,29 @@ class CoreSpec(Spec):
         return self
 
 
+class NetworkSpec(Spec):
+    """A core that another library makes, for the tasks of a bridge."""
+
+    architecture: str = Field(min_length=1, description="its name there, or a folder")
+    options: Options = Field(default_factory=dict, description="further arguments of the library's, by its own names")
+
+    @property
+    def sizes(self) -> dict[str, str]:
+        return {"architecture": self.architecture}
+
+
+def _ours_or_another(value: Any, ours: Callable[[Any], CoreSpec]) -> CoreSpec | NetworkSpec:
+    if isinstance(value, NetworkSpec) or (isinstance(value, Mapping) and "architecture" in value):
+        return NetworkSpec.model_validate(value)
+    return ours(value)
+
+
+# Typed as ours, which every task but those of a bridge reads; these ask `network_of`.
+AnyCore = Annotated[
+    SerializeAsAny[CoreSpec], WrapValidator(_ours_or_another, json_schema_input_type=CoreSpec | NetworkSpec)
+]
+
+
 class DataSpec(Spec):
     """Which data, how it is split and what a broken item does."""
 
@@ -93,6 +151,9 @@ class DataSpec(Spec):
     on_error: Literal["stop", "skip"] = Field("stop", description="what an unreadable item does")
     validation_fraction: Fraction = Field(0.1, description="share of train held out, by a hash of each item")
     test_fraction: Fraction = Field(0.2, description="share held out for test where the source has no test split")
+    train_items: int | None = Field(
+        None, ge=1, description="how many items of the training split are used, by a hash of each; all when null"
+    )
     holdout_group: str | None = Field(
         None, min_length=1, description="the group, such as a speaker, that is the test split; no other is"
     )
@@ -101,6 +162,30 @@ class DataSpec(Spec):
     label_separator: str | None = Field(
         None, min_length=1, description="between the labels of a cell that holds several; one label when null"
     )
+
+
+class LoraSpec(Spec):
+    """Low-rank adapters in the core, trained in its stead."""
+
+    rank: int = Field(8, ge=1, description="of what is added to a weight")
+    alpha: float = Field(16.0, gt=0, description="what is added is multiplied by alpha / rank")
+    targets: tuple[Literal["q", "k", "v", "out", "fc1", "fc2"], ...] = Field(
+        ("q", "v"), strict=False, min_length=1, description="projections of attention, its output, layers of the MLP"
+    )
+
+
+class DistillSpec(Spec):
+    """Learning from another model too."""
+
+    teacher: str = Field(description="its run folder; kept as an absolute path")
+    sha256: str | None = Field(None, description="of its weights, when the training began")
+    weight: float = Field(0.5, gt=0, le=1, description="of what it says; the rest is the targets'")
+    temperature: float = Field(2.0, gt=0, description="by which scores are divided")
+
+    @field_validator("teacher")
+    @classmethod
+    def _absolute(cls, value: str) -> str:
+        return str(Path(value).expanduser().resolve())
 
 
 class TrainSpec(Spec):
@@ -118,6 +203,16 @@ class TrainSpec(Spec):
     weight_decay: float = Field(0.05, ge=0, description="decoupled; never on norms, biases and positions")
     betas: tuple[Fraction, Fraction] = Field(
         (0.9, 0.999), strict=False, description="AdamW's; the first is SGD's momentum"
+    )
+    freeze: tuple[str, ...] = Field(
+        (), strict=False, description="what is not trained, such as embed, core.blocks.[0-5] or *.norm1; the rest is"
+    )
+    lora: LoraSpec | None = Field(
+        None, description="train low-rank adapters of the core, and the head, and nothing else; off when null"
+    )
+    distill: DistillSpec | None = Field(None, description="learn from a trained model too; off when null")
+    layer_decay: float | None = Field(
+        None, gt=0, le=1, description="lr of each block as a share of the next one's; all equal when null"
     )
     schedule: Literal["cosine", "linear", "constant", "inverse_sqrt"] = Field("cosine", description="after the warm-up")
     warmup_fraction: Fraction = Field(0.05, description="share of the steps spent rising to lr")
@@ -138,14 +233,25 @@ class TrainSpec(Spec):
     trackers: tuple[Name, ...] = Field((), strict=False, description="where metrics also go, such as tensorboard")
 
 
+class ReportedSpec(Spec):
+    """A result that others reported of published weights. None of it was measured here."""
+
+    metric: str = Field(min_length=1, description="what was measured, such as accuracy")
+    data: str = Field(min_length=1, description="on what, such as ImageNet-1k, validation")
+    value: float = Field(description="as a share, where it is one")
+    source: str = Field(min_length=1, description="who says so: a paper and its table, a model card, a file of results")
+
+
 class WeightsSpec(Spec):
     """Published weights of a model."""
 
-    source: str = Field(description="hf:OWNER/NAME, https:// or a path")
+    description: str = Field("", description="one line: what they were trained on")
+    source: str = Field(description="hf:OWNER/NAME, or a path")
     revision: str | None = Field(None, description="pinned commit")
-    sha256: str | None = Field(None, pattern=r"^[0-9a-f]{64}$", description="of the file")
+    sha256: str | None = Field(None, pattern=r"^[0-9a-f]{64}$", description="of model.safetensors, or of the file")
     license: str = Field(description="SPDX name")
     size_bytes: int | None = Field(None, gt=0, description="of the file")
+    reported: ReportedSpec | None = Field(None, description="a result of theirs, by others")
 
 
 class ModelSpec(Spec):
@@ -153,7 +259,7 @@ class ModelSpec(Spec):
 
     task: Name = Field(description="the task that trains it")
     description: str = Field("", description="one line")
-    core: CoreSpec
+    core: AnyCore
     embed: Options = Field(default_factory=dict, description="the first room")
     head: Options = Field(default_factory=dict, description="the last room")
     augment: Options = Field(default_factory=dict, description="augmentation for any data")
@@ -183,6 +289,7 @@ class Measured(Spec):
 class RecipeSpec(Spec):
     """A model × a dataset: what is set otherwise than in the model, and what came of it."""
 
+    task: Name | None = Field(None, description="what is trained, where it is another task than the model's")
     data: DataSpec
     core: Options = Field(default_factory=dict)
     embed: Options = Field(default_factory=dict)
@@ -233,17 +340,33 @@ class PluginStamp(Spec):
     sha256: str | None = Field(None, description="over the package's Python files")
 
 
+class StartSpec(Spec):
+    """The weights that a run began with."""
+
+    source: str = Field(description="a path, absolute")
+    family: str = Field(description="whose names the tensors had")
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$", description="over the tensors")
+
+
 class RunSpec(Spec):
     """Everything a run is made from; written to `spec.yaml`, and all that `--resume` reads."""
 
     schema_version: Literal[1] = SCHEMA_VERSION
     model: str
     task: str
-    core: CoreSpec
+    core: AnyCore
     embed: Options
     head: Options
     augment: Options
     decode: Options = Field(default_factory=dict)
     data: DataSpec
     train: TrainSpec
+    weights: StartSpec | None = Field(None, description="what the run began with; random numbers when null")
     plugins: dict[str, PluginStamp] = Field(default_factory=dict)
+
+
+def network_of(spec: RunSpec | ModelSpec) -> NetworkSpec:
+    """The core of a model that another library makes."""
+    core = cast("CoreSpec | NetworkSpec", spec.core)
+    assert isinstance(core, NetworkSpec), "the core is one of ours"
+    return core

@@ -22,16 +22,19 @@ from zoo import device as devices
 from zoo import evaluator, inference, plugins
 from zoo.checkpoint import Found, checkpoint_at, discard_after, prune, restore, save_checkpoint
 from zoo.contract import Dataset, Splits
+from zoo.core import Model
 from zoo.data.loader import Loaded, training_batches
 from zoo.data.sampler import Plan
 from zoo.data.seeding import seed_of
 from zoo.data.splits import Labelled
+from zoo.distillation import criterion
 from zoo.errors import UserError, counted, listing
 from zoo.files import to_json, write_atomically
 from zoo.optim import average, build_optimizer, learning_rate
 from zoo.progress import TrainingProgress, Window
 from zoo.run import Run, rank
 from zoo.signals import Preempted, StopSignal
+from zoo.specs import TrainSpec
 
 
 @dataclasses.dataclass
@@ -52,10 +55,11 @@ class State:
     skipped: dict[str, str] = dataclasses.field(default_factory=dict)
 
 
-def fit(run: Run, splits: Splits, stop: StopSignal, found: Found, *, show_progress: bool = True) -> State:
-    """Train the run's spec on `splits`.
+def fit(run: Run, model: Model, splits: Splits, stop: StopSignal, found: Found, *, show_progress: bool = True) -> State:
+    """Train a model as the run's spec says.
 
     Args:
+        model: As a new training begins with it.
         found: The checkpoint to go on from, if any, and what is wrong with others.
 
     Raises:
@@ -65,19 +69,11 @@ def fit(run: Run, splits: Splits, stop: StopSignal, found: Found, *, show_progre
     spec, train = run.spec, run.spec.train
     task = run.task_class(spec, splits.info)
     device = devices.pick(train.device)
-    plan = Plan(
-        len(splits.train),
-        train.batch_size,
-        lengths=splits.train.lengths,
-        batch_length=train.batch_length,
-        accumulate=train.accumulate,
-        seed=train.seed,
-    )
+    plan = _plan(splits.train, train)
     total = train.steps or train.epochs * plan.updates_per_epoch
     eval_every = train.eval_every or plan.updates_per_epoch
 
-    torch.manual_seed(seed_of("weights", train.seed))
-    model = run.task_class.build(spec).to(device)
+    model = model.to(device)
     ema = average(model, train.ema_decay) if train.ema_decay else None
     optimizer = build_optimizer(model, train)
     state, going_on = _restored(run, splits, found, model, optimizer, ema)
@@ -98,7 +94,7 @@ def fit(run: Run, splits: Splits, stop: StopSignal, found: Found, *, show_progre
 
     def log_window(epoch: int) -> None:
         if window.count:
-            lr = optimizer.param_groups[0]["lr"]
+            lr = learning_rate(state.step - 1, total, train)
             values = window.close() | {"lr": lr, "memory_bytes": devices.peak_memory_bytes(device)}
             log("train", epoch, values)
             progress.logged(values)
@@ -133,6 +129,7 @@ def fit(run: Run, splits: Splits, stop: StopSignal, found: Found, *, show_progre
         )
         prune(run.checkpoints, train.keep, state.best["step"] if state.best else None)
 
+    loss_of = criterion(task, spec, device)
     forward: nn.Module = torch.compile(model) if train.compile else model  # pyright: ignore[reportAssignmentType]
     updates = training_batches(
         task,
@@ -153,7 +150,7 @@ def fit(run: Run, splits: Splits, stop: StopSignal, found: Found, *, show_progre
 
             lr = learning_rate(state.step, total, train)
             for group in optimizer.param_groups:
-                group["lr"] = lr
+                group["lr"] = lr * group["lr_scale"]
 
             model.train()
             optimizer.zero_grad()
@@ -165,7 +162,7 @@ def fit(run: Run, splits: Splits, stop: StopSignal, found: Found, *, show_progre
                 torch.manual_seed(seed_of("dropout", train.seed, state.step, micro))
                 batch = batch.to(device)
                 with devices.autocast(device, train.precision):
-                    loss, number = task.loss(forward(batch.inputs), batch)
+                    loss, number = loss_of(forward(batch.inputs), batch)
                 loss.backward()
                 loss_sum, count = loss_sum + loss.item(), count + float(number)
                 window.saw(batch)
@@ -201,6 +198,17 @@ def fit(run: Run, splits: Splits, stop: StopSignal, found: Found, *, show_progre
                 raise Preempted(asked, run.folder, state.step)
         log_window(plan.epoch_of(state.step - 1))  # what patience cut short
     return state
+
+
+def _plan(data: Dataset, train: TrainSpec) -> Plan:
+    return Plan(
+        len(data),
+        train.batch_size,
+        lengths=data.lengths,
+        batch_length=train.batch_length,
+        accumulate=train.accumulate,
+        seed=train.seed,
+    )
 
 
 def _refuse_unstorable(info: Mapping[str, Any]) -> None:

@@ -1,6 +1,7 @@
 """Commands on what there is: what they print, for people and for programs, and how they end."""
 
 import json
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -35,17 +36,44 @@ def test_list_tells_each_model_and_what_it_weighs(zoo) -> None:
 
 
 def test_list_is_a_table_for_people(zoo) -> None:
-    status, out, _ = zoo("list", "vit-s")
+    status, out, _ = zoo("list", "vit-t")
     header, row = out.splitlines()
     assert status == 0
     assert header.split() == ["model", "task", "parameters", "data", "result"]
-    assert row.split()[:4] == ["vit-small", "image-classification", "22,050,664", "digits"]
+    assert row.split()[:4] == ["vit-tiny", "image-classification", "5,717,416", "digits"]
+
+
+def test_the_version_is_told(zoo) -> None:
+    assert zoo("--version") == (0, f"zoo {version('attention-zoo')}\n", "")
 
 
 def test_list_of_nothing_says_so(zoo) -> None:
-    assert zoo("list", "no-such") == (0, "", "no model matches; run 'zoo list' for all\n")
+    status, out, err = zoo("list", "no-such")
+    assert (status, out) == (0, "")
+    assert err.startswith("no model matches; run 'zoo list' for all\n")
+    assert "'zoo list timm/no-such'" in err
     status, _, err = zoo("list", "--plugin", "vlt")
     assert (status, err.splitlines()[0]) == (2, "zoo: unknown plugin 'vlt'; did you mean 'vit'?")
+
+
+def test_show_tells_published_weights_and_who_reported_what(zoo) -> None:
+    status, out, _ = zoo("show", "vit-small")
+    header, *rows = [line for line in out.splitlines() if line.startswith(("weights ", "augreg-", "deit-"))]
+    assert status == 0
+    assert header.split() == ["weights", "trained", "on", "source", "revision", "licence", "size", "reported", "by"]
+    assert len(rows) == 2
+    for told in (
+        "hf:timm/vit_small_patch16_224.augreg_in21k_ft_in1k  7e2c5563",
+        "Apache-2.0",
+        " 88 MB ",
+        " timm, results",
+    ):
+        assert told in rows[0]
+    assert "accuracy 0.8138 on ImageNet-1k, validation" in rows[0]
+    shown = json.loads(zoo("show", "vit-small", "--json")[1])["weights"]["augreg-in21k-ft-in1k"]
+    assert (shown["reported"]["value"], shown["size_bytes"], len(shown["revision"])) == (0.81384, 88216496, 40)
+    _, out, _ = zoo("show", "vit-micro")
+    assert not any(line.startswith("weights") for line in out.splitlines())
 
 
 def test_show_says_where_each_value_came_from(zoo) -> None:

@@ -48,19 +48,6 @@ def zoo(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp
     plugins.reset()
 
 
-@pytest.fixture
-def pictures(tmp_path: Path) -> Path:
-    """Class folders below train, val and test: what is put into train is trained on."""
-    draws = np.random.default_rng(0)
-    for split, count in (("train", 6), ("val", 2), ("test", 2)):
-        for label in ("cat", "dog"):
-            folder = tmp_path / "pictures" / split / label
-            folder.mkdir(parents=True)
-            for i in range(count):
-                Image.fromarray(draws.integers(0, 256, (16, 16, 3), dtype=np.uint8)).save(folder / f"{i}.png")
-    return tmp_path / "pictures"
-
-
 def train(data: object, *arguments: object, out: str = "run") -> list[object]:
     settings = [word for each in SMALL for word in ("--set", each)]
     return ["train", "vit-micro", "--data", data, *settings, "--device", "cpu", "--out", out, *arguments]

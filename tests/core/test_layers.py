@@ -3,7 +3,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from zoo.core import MLP, DropPath, FusedLinear, Layout, make_norm
+from zoo.core import MLP, DropPath, FusedLinear, Layout, make_norm, standardise
 
 
 @pytest.mark.parametrize(
@@ -43,6 +43,14 @@ def test_fused_projections_equal_separate_ones() -> None:
     for part, weight, bias in zip(fused(x), weights, biases, strict=True):
         assert torch.allclose(part, F.linear(x, weight, bias), atol=1e-6)
     assert FusedLinear(5, [3, 4], [False, False]).bias is None
+
+
+def test_a_row_is_standardised_as_if_it_were_alone() -> None:
+    rows = [3 + 2 * torch.randn(count, dtype=torch.float64) for count in (5, 9, 2)]
+    padded = nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=7.0)
+    found = standardise(padded, torch.tensor([5, 9, 2]), 1e-7)
+    alone = [F.layer_norm(row, row.shape, eps=1e-7) for row in rows]
+    torch.testing.assert_close(found, nn.utils.rnn.pad_sequence(alone, batch_first=True), rtol=0, atol=1e-12)
 
 
 def test_drop_path_drops_whole_sequences_in_every_layout() -> None:

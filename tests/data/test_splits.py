@@ -119,3 +119,20 @@ def test_too_little_to_split_is_refused() -> None:
 def test_data_only_to_be_evaluated_on_needs_no_train_split() -> None:
     train, validation, test, _ = split(Source({"test": Letters("abc")}), DATA)
     assert (len(train), len(validation), contents(test)) == (0, 0, ["a", "b", "c"])
+
+
+def test_fewer_training_items_are_a_part_of_more() -> None:
+    words = [f"{first}{second}" for first in "abcdefghij" for second in "klmnop"]
+
+    def trained(count: int | None, order: list[str]) -> tuple[list[str], list[set[str]], list[str]]:
+        *parts, notes = split(Source({"train": Letters(order)}), DATA.model_copy(update={"train_items": count}))
+        return contents(parts[0]), [set(contents(part)) for part in parts[1:]], notes
+
+    every, held, _ = trained(None, words)
+    (ten, held_too, notes), (twenty, _, _) = trained(10, words), trained(20, words)
+    assert len(ten) == 10
+    assert set(ten) < set(twenty) < set(every)
+    assert held == held_too, "the other splits stay"
+    assert set(trained(10, words[::-1])[0]) == set(ten)
+    assert f"train: 10 of {len(every)} items used, by the hash of each" in notes
+    assert set(trained(1000, words)[0]) == set(every)

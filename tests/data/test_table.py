@@ -59,12 +59,17 @@ def test_a_cell_may_be_very_long(tmp_path: Path) -> None:
         (
             "a.csv",
             "text,label\ncafé,x\nthé,y\n".encode() + b"\xc3",
-            r"byte 0xc3 in line 4\nmuch of the rest is, .*: mend that line, or export",
+            r"byte 0xc3 in line 4\nmuch of the rest is, .*: mend line 4, or export",
         ),
         (
             "a.csv",
             "text,label\ncafé,x\n".encode() + b"th\xe9,y\n",
-            r"line 3\nmuch of the rest is, .*: mend that line, or export",
+            r"line 3\nmuch of the rest is, .*: mend line 3, or export",
+        ),
+        (
+            "a.csv",
+            "text,label\ncafé,x\nthé,y\n".encode() + b"th\xe9,y\n" + "né,x\n".encode() + b"\xe9t\xe9,y\n",
+            r"line 4\nmuch of the rest is, .*: mend lines 4, 6, or export",
         ),
         (
             "a.csv",

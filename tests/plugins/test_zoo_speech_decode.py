@@ -23,7 +23,7 @@ from zoo_speech.windows import cut, stitch
 from zoo_speech.writing import BLANK, Alphabet, Pieces, write
 from zoo_speech.writing import learn as learn_symbols
 
-LETTERS = Alphabet([" ", "a", "b"])
+LETTERS = Alphabet(["", " ", "a", "b"])
 
 
 def draw_scores(seed: int, num_tokens: int, num_symbols: int = 4) -> np.ndarray:

@@ -119,6 +119,14 @@ def test_micro_is_about_half_a_million_parameters() -> None:
             {"pool": "cls"},
         ),
         ({"image_size": 32, "patch_size": 8, "num_class_tokens": 1, "class_position": False}, {"pool": "map"}),
+        (
+            {"image_size": 30, "patch_size": 8, "partial_patches": "cut"},
+            {"pool": "cls_mean", "pooler": "tanh", "pooler_dim": 20},
+        ),
+        (
+            {"image_size": 32, "patch_size": 8, "num_class_tokens": 2},
+            {"pool": "cls", "distilled": False, "norm": True, "pooler": "linear", "pooler_bias": False},
+        ),
     ],
 )
 def test_formula_equals_what_is_built(embed: dict[str, Any], head: dict[str, Any]) -> None:
@@ -159,6 +167,31 @@ def test_sinusoids_tell_rows_from_columns() -> None:
 def test_another_number_of_channels_is_refused() -> None:
     with pytest.raises(ValueError, match="1 channels, but the model reads 3"):
         PictureEmbed(16, 32)(torch.zeros(1, 1, 32, 32))
+
+
+def test_what_patches_do_not_cover_can_be_cut() -> None:
+    embed = PictureEmbed(16, 30, patch_size=8, num_class_tokens=0, cut=True)
+    image = torch.randn(2, 3, 30, 31)
+    assert embed.grid_size == EmbedSpec(image_size=30, patch_size=8, partial_patches="cut").grid_size == 3
+    torch.testing.assert_close(embed(image).x, embed(image[..., :24, :24]).x)
+
+
+def test_readout_weights_of_the_class_token_beside_the_patches() -> None:
+    weights = PictureHead(8, 3, pool="cls_mean", num_prefix=2).readout_weights(torch.randn(3, 6, 8))
+    torch.testing.assert_close(weights, torch.tensor([0.5, 0, 0.125, 0.125, 0.125, 0.125]).expand(3, -1))
+
+
+@pytest.mark.parametrize(
+    ("head", "embed", "message"),
+    [
+        ({"pool": "cls_mean", "norm": True}, {}, r"head\.norm is for what is as wide as a token"),
+        ({"pool": "cls_mean"}, {"num_class_tokens": 0}, r"head\.pool=cls_mean reads the class token"),
+        ({"pooler": "linear"}, {"num_class_tokens": 2}, r"head\.pooler leads to one classifier"),
+    ],
+)
+def test_heads_that_do_not_fit_are_refused(head: dict[str, Any], embed: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        build(SMALL, {"image_size": 32, "patch_size": 8} | embed, head)
 
 
 @pytest.mark.parametrize("pool", ["cls", "mean", "seq"])

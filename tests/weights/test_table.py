@@ -123,3 +123,28 @@ def test_a_tensor_in_no_row_is_told_both_ways(model: Classifier, published: dict
         from_published(model, published, shorter)
     with pytest.raises(UserError, match=r"attention.qkv.weight' has no name among those published"):
         to_published(model, shorter)
+
+
+def test_a_published_tensor_may_hold_several() -> None:
+    table = Table(
+        (Row("head.q", "head.q_proj"), Row("head.kv", ("head.k_proj", "head.v_proj"))),
+        parts={f"head.in_{kind}": [f"head.{each}_proj.{kind}" for each in "qkv"] for kind in ("weight", "bias")},
+    )
+    torch.manual_seed(0)
+    model = nn.Module()
+    model.head = nn.ModuleDict({"q": nn.Linear(4, 4), "kv": nn.Linear(4, 8)})
+    found = to_published(model, table)
+    assert {name: list(each.shape) for name, each in found.items()} == {"head.in_weight": [12, 4], "head.in_bias": [12]}
+    assert torch.equal(found["head.in_weight"], torch.cat([model.head["q"].weight, model.head["kv"].weight]))
+    placed = from_published(model, found, table)
+    assert not placed.new
+    assert all(torch.equal(each, placed.tensors[name]) for name, each in model.state_dict().items())
+    with pytest.raises(
+        UserError, match=r"have 'head.in_bias' and head.k_proj.bias, which are the same\nleave out what"
+    ):
+        from_published(model, {**found, "head.k_proj.bias": torch.zeros(4)}, table)
+    short = {**found, "head.in_weight": found["head.in_weight"][:11]}
+    with pytest.raises(UserError, match=r"head.v_proj.weight is \[3, 4\], not \[4, 4\]"):
+        from_published(model, short, table)
+    with pytest.raises(UserError, match=r"places without a weight: head.q.bias \(head.q_proj.bias\)"):
+        from_published(model, {"head.in_weight": found["head.in_weight"], "head.in_bias": torch.tensor(1.0)}, table)

@@ -58,7 +58,10 @@ def worded(details: ErrorDetails, model: type[BaseModel]) -> str:
         return f"must be {_BOUNDS[kind]} {next(iter(context.values())):g}, got {given}"
     if kind == "literal_error":
         allowed = re.findall(r"'([^']*)'", context["expected"]) or [context["expected"]]
+        allowed += ["null"] if _is_optional(model, keys) else []
         return f"{said(given)} is not one of {', '.join(allowed)}{did_you_mean(str(given), allowed)}"
+    if kind == "too_short" and not given:
+        return "expected a value at least, got none"
     if kind == "string_pattern_mismatch" and at_key:
         return f"'{key}' is not a name: small letters, digits, '.', '_', '-' only (a recipe is MODEL/RECIPE)"
     if kind == "string_pattern_mismatch":
@@ -112,6 +115,13 @@ def allowed_keys(model: type[BaseModel], keys: Keys) -> list[str]:
     """The keys of the mapping at `keys` inside a `model`; empty where any key is allowed."""
     inner = _spec_at(model, keys)
     return [] if inner is None else list(inner.model_fields)
+
+
+def _is_optional(model: type[BaseModel], keys: Keys) -> bool:
+    """Whether null is allowed at `keys`."""
+    owner = _spec_at(model, keys[:-1])
+    field = owner.model_fields.get(str(keys[-1])) if owner else None
+    return field is not None and type(None) in get_args(field.annotation)
 
 
 def _spec_at(annotation: Any, keys: Keys) -> type[BaseModel] | None:

@@ -14,7 +14,7 @@ os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
 
 import typer
 
-from zoo.cli import catalogue, data, doctor, plugins, runs, train
+from zoo.cli import catalogue, data, doctor, export, plugins, runs, train
 from zoo.errors import RunWarning, UserError
 
 app = typer.Typer(
@@ -33,10 +33,19 @@ app.command("eval")(runs.evaluate)
 app.command("predict")(runs.predict)
 app.command("explain")(runs.explain)
 app.command("runs")(runs.compare)
+app.command("export")(export.export)
 app.command("doctor")(doctor.doctor)
 app.add_typer(data.app, name="data")
 app.add_typer(catalogue.registry_app, name="registry")
 app.add_typer(plugins.app, name="plugins")
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        from importlib.metadata import version
+
+        print(f"zoo {version('attention-zoo')}")
+        raise typer.Exit
 
 
 @app.callback()
@@ -44,6 +53,9 @@ def _options(
     plugin: Annotated[
         list[str] | None, typer.Option("-p", "--plugin", metavar="MODULE", help="Also load this plugin module.")
     ] = None,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
 ) -> None:
     if plugin:
         from zoo.plugins import require
@@ -74,7 +86,7 @@ def main() -> None:
         sys.exit(2)
 
 
-FLAGS = ("--json", "--resume", "--")
+FLAGS = ("--json", "--resume", "--version", "--")
 
 
 def _stop(number: int, frame: FrameType | None) -> None:

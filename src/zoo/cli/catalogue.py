@@ -11,10 +11,12 @@ from zoo.cli.output import note, print_json, print_table
 from zoo.errors import UserError, counted
 
 if TYPE_CHECKING:
+    from zoo.contract import Offered
     from zoo.registry import Registry
     from zoo.specs import Measured, RunSpec
 
 registry_app = typer.Typer(help="Catalogues: hold one of yours against the schema.", no_args_is_help=True)
+WEIGHTS = ("weights", "trained on", "source", "revision", "licence", "size", "reported", "by")
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
 
 
@@ -31,17 +33,22 @@ def list_models(
     from zoo import registry
 
     known = registry.open_registry()
-    rows = [_listed(known, name) for name in registry.list_models(pattern, task=task, plugin=plugin)]
+    bridged = registry.offered(pattern, task=task, plugin=plugin)
+    names = registry.list_models(pattern, task=task, plugin=plugin)
+    rows = [_offered(name, bridged[name]) if name in bridged else _listed(known, name) for name in names]
     if json:
         return print_json(rows)
     if not rows:
         note("no model matches; run 'zoo list' for all")
+        _note_bridges(pattern)
         return None
     print_table(
         ("model", "task", "parameters", "data", "result"),
         [(row["name"], row["task"], _count(row["parameters"]), row["data"], _result(row["measured"])) for row in rows],
     )
     note("parameters are the model's own; a recipe may change its rooms, as 'zoo show NAME' tells")
+    if not bridged:
+        _note_bridges(pattern)
     if known.problems:
         note(f"{counted(len(known.problems), 'problem')} in catalogues; run 'zoo plugins list'")
     return None
@@ -78,6 +85,7 @@ def show(
         "recipe": resolved.recipe,
         "recipes": {key: _measured(each.measured) for key, each in known.recipes_of(name).items()},
         **_costs(spec),
+        "published_parameters": _published_parameters(name),
         "weights": {key: each.model_dump(mode="json") for key, each in model.weights.items()},
         "data": dataset and dataset.model_dump(mode="json"),
         "spec": values,
@@ -138,6 +146,34 @@ def _listed(known: Registry, name: str) -> dict[str, Any]:
     }
 
 
+def _offered(name: str, offered: Offered) -> dict[str, Any]:
+    """A row of a bridge's model."""
+    from zoo import plugins
+
+    bridging = plugins.bridge_of(name)
+    assert bridging is not None, "a bridge offers it"
+    facts = {"plugin": bridging.plugin, "description": offered.description, "parameters": offered.parameters}
+    return {"name": name, "task": offered.task, **facts, "data": None, "measured": None}
+
+
+def _note_bridges(pattern: str) -> None:
+    """Where the models are that are not listed unless asked for."""
+    from zoo import plugins
+
+    word = pattern.strip("*?") or "*"
+    listed = [f"'zoo list {each.bridge.prefix}/{word}'" for each in plugins.bridges()]
+    if listed:
+        note(f"models of other libraries are listed by {' and '.join(listed)}")
+
+
+def _published_parameters(name: str) -> int | None:
+    from zoo import plugins
+
+    bridging = plugins.bridge_of(name)
+    offered = bridging.offered().get(name) if bridging else None
+    return offered.parameters if offered else None
+
+
 def _measured(measured: Measured | None) -> dict[str, Any] | None:
     return measured and measured.model_dump(mode="json")
 
@@ -162,7 +198,9 @@ def _print_model(document: dict[str, Any]) -> None:
 
     spec, data, recipe = document["spec"], document["data"], document["recipe"]
     facts: list[tuple[str, str]] = []
-    if document["parameters"] is None:
+    if document["published_parameters"] is not None:
+        facts.append(("parameters", f"{document['published_parameters']:,} as published"))
+    elif document["parameters"] is None:
         facts.append(("parameters", f"task '{spec['task']}' has no formula"))
     else:
         memory = document["training_memory_bytes"] / 2**30
@@ -176,14 +214,31 @@ def _print_model(document: dict[str, Any]) -> None:
         took = f"{measured['seconds']:.0f} s on {measured['hardware']}"
         facts.append(("measured", f"{_result({'data': spec['data']['name'], **measured})}, {took}"))
     facts.append(("data", f"{data['description']}; {data['license']}" if data else spec["data"]["name"]))
-    facts += [("weights", f"{key}: {each['source']}; {each['license']}") for key, each in document["weights"].items()]
 
     print(f"{document['name']}: {document['description'] or spec['task']}\n")
     print_table(("", ""), facts)
     print()
+    if document["weights"]:
+        print_table(WEIGHTS, [_weights(key, each) for key, each in document["weights"].items()])
+        print()
     values = leaves({room: spec[room] for room in ROOMS})
     rows = [(".".join(map(str, keys)), _plain(value)) for keys, value in values]
     print_table(("key", "value", "from"), [(key, value, document["sources"][key]) for key, value in rows])
+
+
+def _weights(name: str, weights: dict[str, Any]) -> tuple[str | None, ...]:
+    """A row. A revision is told by its first digits; ``--json`` has them all."""
+    size, revision, reported = weights["size_bytes"], weights["revision"], weights["reported"]
+    return (
+        name,
+        weights["description"],
+        weights["source"],
+        revision and revision[:8],
+        weights["license"],
+        size and f"{size / 1e6:.0f} MB",
+        reported and f"{reported['metric']} {reported['value']:.4f} on {reported['data']}",
+        reported and reported["source"],
+    )
 
 
 def _plain(value: Any) -> str:

@@ -176,8 +176,9 @@ def _spec(data: str, task: str | None, settings: Sequence[str]) -> "RunSpec":
         task = registry.datasets[data].task if data in registry.datasets else _task_for(data)
     if not isinstance(plugins.task_class(task), Checkable):
         raise UserError(
-            f"the task '{task}' has no check of its data; choose another with --task, or give its class one: "
-            "zoo.contract.Checkable"
+            f"the task '{task}' has no check of its data\n"
+            "choose another with --task, or train: what is wrong is told before it begins (an author gives a task its "
+            "check by zoo.contract.Checkable)"
         )
     model = next((name for name, each in registry.models.items() if each.task == task), None)
     if model is None:

@@ -44,7 +44,7 @@ def list_plugins(json: Json = False) -> None:
                 row.status,
                 row.distribution,
                 row.version,
-                row.reason or ", ".join((*row.tasks, *row.datasets, *row.trackers)),
+                row.reason or ", ".join((*row.tasks, *row.datasets, *row.trackers, *row.bridges)),
             )
             for row in rows
         ],
@@ -70,6 +70,19 @@ def new(
     folder = write_plugin(name, out)
     print(folder)
     note(f'now: pip install -e "{folder}[test]" && zoo train {name}-micro && pytest {folder}')
+
+
+@app.command("refresh", epilog="Example: zoo plugins refresh timm")
+def refresh(
+    name: Annotated[
+        str | None, typer.Argument(help="A plugin with an index of models; all of them when left out.")
+    ] = None,
+) -> None:
+    """Make the lists anew of the models that other libraries make, of the libraries that are installed."""
+    from zoo import plugins
+
+    for line in plugins.refresh(name):
+        print(line)
 
 
 @app.command("check", epilog="Example: zoo plugins check vit")

@@ -145,7 +145,7 @@ def explain(
 
     from zoo import device as devices
     from zoo.data.loader import Skipped
-    from zoo.explain import draw_single, drawable, explain_dataset
+    from zoo.explain import draw_single, explain_dataset, require_drawing
     from zoo.files import write_atomically
     from zoo.report import picture
     from zoo.run import open_run
@@ -153,7 +153,7 @@ def explain(
     opened = open_run(run)
     checkpoint = opened.checkpoint()
     task = opened.load_task(checkpoint)
-    drawable(task)
+    require_drawing(task, opened.spec)
     dataset = task.inputs(_sources(inputs))
     paths = _picture_paths(dataset.ids, method, out)
     model = opened.load_model(checkpoint).to(devices.pick(device or opened.spec.train.device))

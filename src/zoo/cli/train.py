@@ -14,6 +14,10 @@ def train(
     name: Annotated[str, typer.Argument(help="A model of 'zoo list'.")],
     recipe: Annotated[str | None, typer.Option(help="A recipe of the model, such as digits.")] = None,
     data: Annotated[str | None, typer.Option(help="A dataset's name, a folder or a file.")] = None,
+    weights: Annotated[
+        str | None,
+        typer.Option(help="What to start from: a run folder, a name in 'zoo show', hf:OWNER/NAME, a file or a folder."),
+    ] = None,
     task: Annotated[str | None, typer.Option(help="Another task than the model's own.")] = None,
     settings: Annotated[
         list[str] | None,
@@ -38,6 +42,7 @@ def train(
             name,
             recipe=recipe,
             data=data,
+            weights=weights,
             task=task,
             settings=settings or (),
             steps=steps,

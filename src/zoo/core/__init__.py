@@ -15,7 +15,8 @@ Axis legend, used in every signature here:
 
 from zoo.core.attention import Attention, KVCache
 from zoo.core.convolution import Convolution
-from zoo.core.layers import MLP, DropPath, FusedLinear, init_linear, make_norm
+from zoo.core.layers import MLP, DropPath, FusedLinear, init_linear, make_norm, standardise
+from zoo.core.lora import LowRank, adapters_of, add_lora, drop_lora, merge_lora
 from zoo.core.model import Model, Output, Stream
 from zoo.core.pack import DENSE, Layout, pack, unpack
 from zoo.core.position import LearnedPosition, Rotary, SinusoidalPosition, interpolate_grid, sinusoids
@@ -34,16 +35,22 @@ __all__ = [
     "KVCache",
     "Layout",
     "LearnedPosition",
+    "LowRank",
     "Model",
     "Output",
     "Rotary",
     "SinusoidalPosition",
     "Stream",
     "Transformer",
+    "adapters_of",
+    "add_lora",
+    "drop_lora",
     "init_linear",
     "interpolate_grid",
     "make_norm",
+    "merge_lora",
     "pack",
     "sinusoids",
+    "standardise",
     "unpack",
 ]

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from zoo.core.pack import DENSE, Layout
@@ -33,6 +33,20 @@ ACTIVATIONS: dict[str, tuple[Callable[[Tensor], Tensor], bool]] = {
     "swiglu": (F.silu, True),
     "geglu": (F.gelu, True),
 }
+
+
+def standardise(x: Float[Tensor, "b t"], length: Int[Tensor, " b"], eps: float) -> Float[Tensor, "b t"]:
+    """Each row with mean 0 and variance 1, of which pads are no part; they become 0.
+
+    Args:
+        length: How much of each row is real.
+        eps: Added to the variance.
+    """
+    real = torch.arange(x.shape[1], device=x.device) < length[:, None]
+    mean = (x * real).sum(1, keepdim=True) / length[:, None]
+    centred = (x - mean) * real
+    variance = centred.square().sum(1, keepdim=True) / length[:, None]
+    return centred / (variance + eps).sqrt()
 
 
 def make_norm(kind: str, dim: int, eps: float, *, bias: bool = True) -> nn.Module:

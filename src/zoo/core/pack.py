@@ -107,7 +107,7 @@ def unpack(x: Float[Tensor, "n d"], layout: Layout) -> tuple[Float[Tensor, "b t 
     return padded, padded.new_ones(padded.shape[:2], dtype=torch.bool) if valid is None else valid
 
 
-def to_padded(x: Shaped[Tensor, "n *rest"], layout: Layout) -> Shaped[Tensor, "b t *rest"]:
+def to_padded(x: Shaped[Tensor, " n *rest"], layout: Layout) -> Shaped[Tensor, "b t *rest"]:
     """Packed tokens, with any axes behind, as `(b t ...)` with zeros for pads. Never waits for the device."""
     assert layout.cu_seqlens is not None
     assert layout.max_len is not None
@@ -117,7 +117,7 @@ def to_padded(x: Shaped[Tensor, "n *rest"], layout: Layout) -> Shaped[Tensor, "b
     return x.new_zeros(shape).flatten(0, 1).index_copy(0, _slots(layout, x.shape[0]), x).unflatten(0, shape[:2])
 
 
-def to_packed(x: Shaped[Tensor, "b t *rest"], layout: Layout, num_tokens: int) -> Shaped[Tensor, "n *rest"]:
+def to_packed(x: Shaped[Tensor, "b t *rest"], layout: Layout, num_tokens: int) -> Shaped[Tensor, " n *rest"]:
     """The inverse of `to_padded`."""
     flat = x.flatten(0, 1)
     return flat if flat.shape[0] == num_tokens else flat.index_select(0, _slots(layout, num_tokens))

@@ -66,6 +66,10 @@ class LearnedPosition(nn.Module):
         self.weight = nn.Parameter(torch.empty(max_len, dim))
         nn.init.trunc_normal_(self.weight, std=0.02)
 
+    def resize(self, name: str, tensor: Tensor) -> Tensor:
+        """Of positions learned for longer sequences, as many as there are here."""
+        return tensor[: len(self.weight)]
+
     def forward(
         self, x: Float[Tensor, "*tokens d"], layout: Layout = DENSE, offset: int = 0
     ) -> Float[Tensor, "*tokens d"]:
@@ -103,14 +107,20 @@ def sinusoids(positions: Int[Tensor, " t"], dim: int) -> Float[Tensor, "t d"]:
 
 
 def interpolate_grid(
-    table: Float[Tensor, "old d"], old: tuple[int, int], new: tuple[int, int], *, num_prefix: int = 0
+    table: Float[Tensor, "old d"],
+    old: tuple[int, int],
+    new: tuple[int, int],
+    *,
+    num_prefix: int = 0,
+    antialias: bool = True,
 ) -> Float[Tensor, "new d"]:
-    """Resize learned positions of a grid, rows first, to another grid: bicubic with antialiasing, as timm does.
+    """Resize learned positions of a grid, rows first, to another grid: bicubic.
 
     Args:
         old: rows and columns that the table was learned for.
         new: rows and columns wanted.
         num_prefix: leading positions that belong to no cell of the grid and are kept.
+        antialias: smooth what a smaller grid cannot hold, as timm does and transformers does not.
     """
     if table.shape[0] != num_prefix + math.prod(old):
         raise ValueError(
@@ -120,5 +130,5 @@ def interpolate_grid(
         return table
     prefix, grid = table[:num_prefix], table[num_prefix:]
     grid = grid.float().T.unflatten(-1, old)[None]
-    grid = F.interpolate(grid, size=new, mode="bicubic", antialias=True)[0]
+    grid = F.interpolate(grid, size=new, mode="bicubic", antialias=antialias)[0]
     return torch.cat([prefix, grid.flatten(1).T.to(table.dtype)])

@@ -209,7 +209,7 @@ class Transformer(nn.Module):
         if norm_position not in ("pre", "post"):
             raise ValueError(f"unknown norm_position {norm_position!r}; choose pre or post")
         if not first_norm and norm_position == "post":
-            raise ValueError("first_norm is of norms that stand before; with norm_position post leave it on")
+            raise ValueError("first_norm false is for norm_position pre; with post, norms stand after; change one")
         if conv_kernel is not None and causal:
             raise ValueError("a convolution sees later tokens, which a causal core must not; leave conv_kernel out")
         self.dim = dim

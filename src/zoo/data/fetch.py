@@ -19,7 +19,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO, cast
 from urllib.parse import urlsplit
 
-from zoo.data.places import locate, make_cache_folder
+from zoo.data.places import locate, make_cache_folder, wrong_mirror
 from zoo.errors import UserError
 from zoo.specs import DatasetSpec
 
@@ -85,6 +85,7 @@ def download(url: str, target: Path, progress: Progress) -> None:
     if urlsplit(url).scheme not in ("http", "https"):
         raise UserError(f"'{url}' is not an http(s) address")
     from http.client import HTTPException  # with urllib.request: too slow to import for a command that only lists
+    from urllib.error import URLError
     from urllib.request import Request, urlopen
 
     request = Request(url, headers={"User-Agent": "attention-zoo"})
@@ -98,7 +99,11 @@ def download(url: str, target: Path, progress: Progress) -> None:
             if total is not None and file.tell() != total:
                 raise UserError(f"'{url}' ended after {file.tell()} of {total} bytes; try again")
     except (OSError, HTTPException) as error:
-        raise UserError(f"cannot download '{url}': {error}\ncheck the network, or set ZOO_MIRROR") from error
+        why = error.reason if type(error) is URLError else error  # an HTTPError's reason leaves out its number
+        raise UserError(
+            f"cannot download '{url}': {why}\ncheck the network, or set ZOO_MIRROR to a folder that holds the dataset"
+            f"{wrong_mirror()}"
+        ) from error
 
 
 # ---------------------------------------------------------------- archives

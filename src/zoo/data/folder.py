@@ -196,6 +196,24 @@ def count_files(place: Path, suffixes: Collection[str]) -> int:
     return int(place.suffix.lower() in suffixes)
 
 
+def files_by_split(root: Path, suffixes: Collection[str]) -> dict[str, dict[str, Path]]:
+    """Every file below a folder, or below its `train`, `val` and `test`, whatever other folders they lie in: by split
+    and by their path within `root`.
+
+    Raises:
+        UserError: There is none, or two folders are one split.
+    """
+    if not root.is_dir():
+        raise UserError(f"'{root}' is no folder\ngive the path of one")
+    found = {
+        split: {path.relative_to(root).as_posix(): path for path in sorted(walk(folder, suffixes))}
+        for split, folder in split_folders(root).items()
+    }
+    if not any(found.values()):
+        raise UserError(f"'{root}' holds no file of a known kind\nknown are {', '.join(suffixes)}")
+    return {split: files for split, files in found.items() if files}
+
+
 def find_files(sources: Sequence[str], suffixes: Collection[str]) -> Files:
     """The files a user names, and those below the folders that a user names; ids are the paths.
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 from zoo.contract import Dataset, Item, Source
-from zoo.errors import UserError
+from zoo.errors import UserError, listing
 
 
 class Relabelled:
@@ -56,7 +56,9 @@ def in_order(source: Source, wanted: Sequence[str], name: str) -> Source:
         )
     order = [wanted.index(each) for each in classes]
     splits: Mapping[str, Dataset] = {key: Relabelled(each, order) for key, each in source.splits.items()}
-    return replace(source, splits=splits, info={**source.info, "classes": wanted})
+    lacking = [each for each in wanted if each not in classes]
+    notes = [f"classes of the model that the data lacks: {listing(lacking, 8)}"] if lacking else []
+    return replace(source, splits=splits, info={**source.info, "classes": wanted}, notes=[*source.notes, *notes])
 
 
 def require_trainable(source: Source, name: str) -> None:

@@ -38,6 +38,12 @@ def mirror_folder(name: str) -> Path | None:
     return folder if folder and folder.is_dir() else None
 
 
+def wrong_mirror() -> str:
+    """A clause on a ``ZOO_MIRROR`` that is no folder; empty where there is none to tell."""
+    mirror = os.environ.get("ZOO_MIRROR")
+    return f" (ZOO_MIRROR is '{mirror}', which is no folder)" if mirror and not Path(mirror).is_dir() else ""
+
+
 def package_file(package: str, path: str) -> Path:
     """A file within an installed package, which is not imported."""
     spec = find_spec(package)
@@ -60,10 +66,8 @@ def require(name: str) -> Path:
     """
     folder = locate(name)
     if folder is None:
-        mirror = os.environ.get("ZOO_MIRROR")
-        wrong = f" (ZOO_MIRROR is '{mirror}', which is no folder)" if mirror and not Path(mirror).is_dir() else ""
         raise UserError(
-            f"the dataset '{name}' is not on this machine{wrong}; run 'zoo data fetch {name}', "
+            f"the dataset '{name}' is not on this machine{wrong_mirror()}; run 'zoo data fetch {name}', "
             f"or set ZOO_MIRROR to a folder that holds it as '{name}/'"
         )
     return folder

@@ -9,6 +9,8 @@ side, and, but among very few, adding items moves no others.
 
 An official split stays as it is but for what would leak: an item of train that is equal to one of validation or test,
 and one of validation that is equal to one of test, is dropped and counted.
+
+Of `train_items` those with the smallest draw for ``train`` are used, so that fewer are a part of more.
 """
 
 import hashlib
@@ -89,6 +91,8 @@ def split(source: Source, data: DataSpec) -> tuple[Subset, Subset, Subset, list[
         for other in others:
             if name in contents and other in contents:
                 notes += _drop(name, other, members, contents)
+    if data.train_items is not None and "train" in members:
+        notes += _limit(data.train_items, members, contents)
 
     def subset(name: str) -> Subset:
         if name in members:
@@ -157,6 +161,15 @@ def _drop(name: str, other: str, members: dict[str, list[int]], contents: dict[s
     members[name] = [members[name][position] for position in kept]
     contents[name] = [contents[name][position] for position in kept]
     return [f"{name}: {counted(dropped, 'item')} dropped, each equal to one of {other}"] if dropped else []
+
+
+def _limit(count: int, members: dict[str, list[int]], contents: dict[str, list[str]]) -> list[str]:
+    """Keep so many items of train, in their order."""
+    found = contents["train"]
+    kept = sorted(sorted(range(len(found)), key=lambda position: draw(found[position], "train"))[:count])
+    members["train"] = [members["train"][position] for position in kept]
+    contents["train"] = [found[position] for position in kept]
+    return [f"train: {len(kept):,} of {counted(len(found), 'item')} used, by the hash of each"]
 
 
 def _vanished(before: Dataset, train: Subset, info: Mapping[str, Any]) -> list[str]:

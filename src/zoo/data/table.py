@@ -134,7 +134,9 @@ def _remedy(path: Path, content: bytes) -> str:
     """What to do with what is no UTF-8: most of it may be, and then it is no other encoding."""
     known = content.decode("utf-8", "replace")
     if sum(each > "\x7f" for each in known) >= 2 * known.count("\ufffd"):
-        return "much of the rest is, so that it was damaged or put together from two: mend that line, or export it anew"
+        lines = [str(i) for i, line in enumerate(known.split("\n"), start=1) if "\ufffd" in line]
+        where = f"line{'' if len(lines) == 1 else 's'} {listing(lines, 8)}"
+        return f"much of the rest is, so that it was damaged or put together from two: mend {where}, or export it anew"
     try:
         content.decode("cp1252")
     except UnicodeDecodeError:

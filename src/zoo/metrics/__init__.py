@@ -3,6 +3,8 @@
 from zoo.metrics.classes import class_records, classification, likeliest
 from zoo.metrics.intervals import RESAMPLES, Value, intervals
 from zoo.metrics.labels import label_records, multi_label
+from zoo.metrics.likelihood import likelihood
+from zoo.metrics.reconstruction import reconstruction
 from zoo.metrics.transcripts import transcripts
 
 __all__ = [
@@ -13,6 +15,8 @@ __all__ = [
     "intervals",
     "label_records",
     "likeliest",
+    "likelihood",
     "multi_label",
+    "reconstruction",
     "transcripts",
 ]

@@ -15,7 +15,7 @@ from typing import Any, Literal, cast
 
 import pluggy
 
-from zoo.contract import API_VERSION, Hooks, Manifest, TaskEntry
+from zoo.contract import API_VERSION, Bridge, Hooks, Manifest, TaskEntry
 from zoo.errors import UserError
 from zoo.plugins.discovery import Found, environment, find, is_reference, isolated
 
@@ -70,7 +70,27 @@ def _load_all(requested: str, disabled: str) -> tuple[Plugin, ...]:
         if reason := _collision(plugin, done):
             plugin = replace(plugin, status="failed", reason=reason, hooks=None)
         done.append(plugin)
+    while alone := _without_their_like(done):  # what fails so may take others with it
+        done = [alone.get(plugin.found, plugin) for plugin in done]
     return tuple(done)
+
+
+def _without_their_like(plugins: Sequence[Plugin]) -> Mapping[Found, Plugin]:
+    """Those that bring a task which is like one that is not there, as they fail. Where a plugin is blocked or broken it
+    may be that one's, which is told when the task is used."""
+    if any(each.status != "loaded" and each.manifest is None for each in plugins):
+        return {}
+    good = [(each, each.manifest) for each in plugins if each.status == "loaded" and each.manifest]
+    known = {entry.name: entry for _, manifest in good for entry in manifest.tasks}
+    failed: dict[Found, Plugin] = {}
+    for plugin, manifest in good:
+        for entry in manifest.tasks:
+            if entry.like is None or (entry.like in known and known[entry.like].like is None):
+                continue
+            why = "is like another itself" if entry.like in known else "no plugin that is loaded brings"
+            reason = f"task '{entry.name}' is like '{entry.like}', which {why}; 'zoo plugins list' shows every task"
+            failed[plugin.found] = replace(plugin, status="failed", reason=reason, hooks=None)
+    return failed
 
 
 def _load(found: Found) -> Plugin:
@@ -122,11 +142,37 @@ def _malformed(manifest: Manifest) -> str:
     for name, reference in datasets.items():
         if not is_reference(reference):
             return f"dataset '{name}': its loader is {reference!r}, not 'package.module:function'"
+    for reference in manifest.families if isinstance(cast("object", manifest.families), list | tuple) else [None]:
+        if not is_reference(reference):
+            return f"Manifest.families must list 'package.module:NAME', and has {reference!r}"
+    for entry in tasks:
+        for listed in ("data", "targets", "inputs", "resizable", "reads"):
+            if isinstance(getattr(entry, listed), str):
+                return f"task '{entry.name}': {listed} is a string, not a list of them"
+        if entry.like is not None and not isinstance(cast("object", entry.like), str):
+            return f"task '{entry.name}': like is {entry.like!r}, not the name of another task"
+    if reason := _malformed_bridge(manifest.bridges):
+        return reason
     names = [entry.name for entry in tasks]
     for name in (*names, *datasets):
         if not isinstance(name, str) or not re.fullmatch(r"[a-z0-9][a-z0-9._-]*", name):
             return f"the name {name!r} is not lower-case letters, digits and - . _"
     return f"Manifest.tasks names one task twice: {', '.join(names)}" if len(set(names)) < len(names) else ""
+
+
+def _malformed_bridge(bridges: Any) -> str:
+    """What is wrong with a manifest's bridges."""
+    listed: list[Any] = list(cast("Sequence[Any]", bridges)) if isinstance(bridges, list | tuple) else [None]
+    for bridge in listed:
+        if not isinstance(bridge, Bridge):
+            return f"Manifest.bridges must list zoo.contract.Bridge, and has {bridge!r}"
+        if not re.fullmatch(r"[a-z][a-z0-9]*", bridge.prefix):
+            return f"the prefix {bridge.prefix!r} of a bridge is not small letters and digits"
+        for part in ("offered", "model", "refresh", "fetch"):
+            reference = getattr(bridge, part)
+            if not is_reference(reference) and (part != "fetch" or reference is not None):
+                return f"bridge '{bridge.prefix}': {part} is {reference!r}, not 'package.module:function'"
+    return ""
 
 
 def _collision(plugin: Plugin, before: Sequence[Plugin]) -> str:
@@ -138,6 +184,8 @@ def _collision(plugin: Plugin, before: Sequence[Plugin]) -> str:
         theirs = {entry.name for entry in other.manifest.tasks}
         taken = [f"task '{entry.name}'" for entry in plugin.manifest.tasks if entry.name in theirs]
         taken += [f"dataset '{name}'" for name in plugin.manifest.datasets if name in other.manifest.datasets]
+        prefixes = {bridge.prefix for bridge in other.manifest.bridges}
+        taken += [f"bridge '{each.prefix}'" for each in plugin.manifest.bridges if each.prefix in prefixes]
         if taken:
             return f"plugin {other.found} brings {' and '.join(taken)} already; rename or block one"
     return ""

@@ -4,24 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 from pydantic import BaseModel
 
 from zoo.catalogue import load
-from zoo.contract import Source, Task, TaskEntry, Tracker
+from zoo.contract import Source, Task, TaskEntry, Tracker, Variant
 from zoo.cost import Cost
 from zoo.errors import UserError, unknown
 from zoo.plugins import loading, session
 from zoo.plugins.discovery import Found, PluginError, catalogue_path, environment, find, isolated, source_hash
 from zoo.plugins.loading import Plugin, Status, import_reference, loaded, plugins
 from zoo.plugins.session import SESSION
+from zoo.plugins.variant import Alike
 from zoo.specs import DataSpec, PluginStamp
 
 if TYPE_CHECKING:
     from zoo.specs import RunSpec
+    from zoo.weights import Family
 
 Part = Literal["embed", "head", "augment", "decode"]
 _SESSION = Found(SESSION, "zoo.register")
@@ -45,6 +47,7 @@ class PluginRow:
     tasks: tuple[str, ...] = ()
     datasets: tuple[str, ...] = ()
     trackers: tuple[str, ...] = ()
+    bridges: tuple[str, ...] = ()
 
 
 def rows() -> Sequence[PluginRow]:
@@ -60,6 +63,7 @@ def rows() -> Sequence[PluginRow]:
             tasks=tuple(entry.name for entry in plugin.manifest.tasks) if plugin.manifest else (),
             datasets=tuple(plugin.manifest.datasets) if plugin.manifest else (),
             trackers=(plugin.found.name,) if plugin.hooks and plugin.hooks.zoo_tracker.get_hookimpls() else (),
+            bridges=tuple(f"{each.prefix}/*" for each in plugin.manifest.bridges) if plugin.manifest else (),
         )
         for plugin in plugins()
     ]
@@ -94,7 +98,11 @@ def task_class(name: str) -> type[Task]:
     Raises:
         UserError: There is no such task, or its plugin cannot be loaded; the message says which and why.
     """
-    return cast("type[Task]", _object(task_entry(name).task, _owner_of_task(name)))
+    entry = task_entry(name)
+    found = object_of(entry.task, _owner_of_task(name))
+    if entry.like is not None and isinstance(found, Variant):
+        found = Alike(task_class(entry.like), found)
+    return cast("type[Task]", found)
 
 
 def task_part(name: str, part: Part) -> type[BaseModel] | None:
@@ -106,7 +114,7 @@ def task_part(name: str, part: Part) -> type[BaseModel] | None:
     reference, owner = getattr(task_entry(name), part), _owner_of_task(name)
     if reference is None:
         return None
-    found = _object(reference, owner)
+    found = object_of(reference, owner)
     if not (isinstance(found, type) and issubclass(found, BaseModel)):
         said = f"plugin {owner} failed: task '{name}': {part} is {reference}, which is no pydantic model"
         raise UserError(f"{said}\n{_remedy(owner)}")
@@ -122,8 +130,8 @@ def cost(spec: RunSpec) -> Cost | None:
     reference, owner = task_entry(spec.task).cost, _owner_of_task(spec.task)
     if reference is None:
         return None
-    formula = _object(reference, owner)
-    with _blaming(owner):
+    formula = object_of(reference, owner)
+    with running(owner):
         found = formula(spec)
         if not isinstance(found, Cost):
             raise TypeError(f"the cost formula of task '{spec.task}' gave {found!r}, not a zoo.cost.Cost")
@@ -132,19 +140,33 @@ def cost(spec: RunSpec) -> Cost | None:
 
 def blaming(task: str) -> AbstractContextManager[None]:
     """Run code of a task's plugin: what it prints goes to stderr, what it raises is an error that names the plugin."""
-    return _blaming(_owner_of_task(task))
+    return running(_owner_of_task(task))
 
 
 def task_entry(name: str) -> TaskEntry:
-    """The entry of a task, whose plugin may be asked for more.
+    """The entry of a task, whose plugin may be asked for more; with what it takes over of the task that it is like.
 
     Raises:
         UserError: There is no such task.
     """
     known = tasks()
     if name not in known:
-        raise _missing("task", name, known, "run 'zoo plugins list' to see what each plugin brings")
-    return known[name]
+        raise missing("task", name, known, "run 'zoo plugins list' to see what each plugin brings")
+    entry = known[name]
+    if entry.like is None:
+        return entry
+    other = task_entry(entry.like)
+    taken = {part: getattr(entry, part) or getattr(other, part) for part in ("augment", "decode", "data", "targets")}
+    return replace(entry, **taken, inputs=tuple(dict.fromkeys((*entry.inputs, *other.inputs))))
+
+
+def data_task(name: str) -> str:
+    """The task whose data a task reads: itself, but for what is like another.
+
+    Raises:
+        UserError: There is no such task.
+    """
+    return task_entry(name).like or name
 
 
 def dataset_loader(name: str) -> Callable[[DataSpec], Source]:
@@ -157,8 +179,21 @@ def dataset_loader(name: str) -> Callable[[DataSpec], Source]:
     owners = dict.fromkeys(here, _SESSION) | {each: found for found, manifest in loaded() for each in manifest.datasets}
     references = {**here, **{each: ref for _, manifest in loaded() for each, ref in manifest.datasets.items()}}
     if name not in references:
-        raise _missing("dataset", name, references, "run 'zoo data list' to see them")
-    return _object(references[name], owners[name])
+        raise missing("dataset", name, references, "run 'zoo data list' to see them")
+    return object_of(references[name], owners[name])
+
+
+def families() -> tuple[Sequence[Family], Sequence[str]]:
+    """Every family of published weights, and why some cannot be loaded."""
+    found: list[Family] = []
+    broken: list[str] = []
+    for plugin, manifest in loaded():
+        for reference in manifest.families:
+            try:
+                found.append(object_of(reference, plugin))
+            except UserError as error:
+                broken.append(str(error))
+    return found, broken
 
 
 def catalogues() -> Sequence[tuple[str, Path]]:
@@ -197,11 +232,11 @@ def trackers(spec: RunSpec, folder: Path) -> list[Tracker]:
                 alone = spec.model_copy(update={"train": spec.train.model_copy(update={"trackers": (name,)})})
                 new = []
                 for found, hook in hooks.items():
-                    with _blaming(found):
+                    with running(found):
                         new += hook(spec=alone, folder=folder)
             if not new:
                 known = [*own, *(each.name for each in hooks)]
-                raise _missing("tracker", name, known, "run 'zoo plugins list' to see every plugin")
+                raise missing("tracker", name, known, "run 'zoo plugins list' to see every plugin")
             for each in new:
                 on_failure.callback(each.close)
             made += new
@@ -214,12 +249,14 @@ def stamps(task: str) -> dict[str, PluginStamp]:
     found = _owner_of_task(task)
     if found == _SESSION:
         return {SESSION: PluginStamp(distribution=SESSION, version="unversioned", sha256=None)}
+    like = task_entry(task).like
     return {
+        **(stamps(like) if like else {}),
         found.name: PluginStamp(
             distribution=found.distribution or found.module,
             version=found.version or "unversioned",
             sha256=source_hash(found.module),
-        )
+        ),
     }
 
 
@@ -240,15 +277,20 @@ def _owner_of_task(name: str) -> Found:
     return owners.get(name, _SESSION)
 
 
-def _object(reference: str, owner: Found) -> Any:
+def object_of(reference: str, owner: Found) -> Any:
+    """What a plugin names, imported.
+
+    Raises:
+        UserError: It cannot be.
+    """
     if owner == _SESSION and reference in session.current().objects:
         return session.current().objects[reference]
-    with _blaming(owner):
+    with running(owner):
         return import_reference(reference)
 
 
 @contextmanager
-def _blaming(found: Found) -> Generator[None]:
+def running(found: Found) -> Generator[None]:
     """Code of a plugin runs; what it raises is an error that names the plugin and the remedy."""
     try:
         with isolated(found.package):
@@ -263,11 +305,16 @@ def _remedy(found: Found, cause: BaseException | None = None) -> str:
     return f"mend or reinstall {found.distribution or found.module}; 'zoo plugins check {found.name}' says more"
 
 
-def _missing(kind: str, name: str, known: Iterable[str], remedy: str) -> UserError:
-    """The name is unknown, or it is of a plugin that is not loaded; then that is what to mend."""
+def missing(kind: str, name: str, known: Iterable[str], remedy: str, *, entry: str | None = None) -> UserError:
+    """The name is unknown, or it is of a plugin that is not loaded; then that is what to mend.
+
+    Args:
+        kind: `tracker`, `task`, or that of an entry of catalogues.
+        entry: What a catalogue calls it, where that is longer.
+    """
     absent = [each for each in plugins() if each.status != "loaded"]
     for plugin in absent:
-        if name not in _brings(plugin, kind):
+        if (entry or name) not in _brings(plugin, kind) and not (kind == "model" and _bridges_to(plugin, name)):
             continue
         if plugin.status == "blocked":
             advice = "take it out of ZOO_DISABLE_PLUGINS to use it"
@@ -279,15 +326,24 @@ def _missing(kind: str, name: str, known: Iterable[str], remedy: str) -> UserErr
     return UserError("\n".join([str(unknown(kind, name, known, remedy)), *others]))
 
 
+def _bridges_to(plugin: Plugin, name: str) -> bool:
+    """Whether a model's name begins as those of a plugin's bridge do, or with the plugin's own."""
+    prefixes = [bridge.prefix for bridge in plugin.manifest.bridges] if plugin.manifest else [plugin.found.name]
+    prefix, slash, _ = name.partition("/")
+    return bool(slash) and prefix in prefixes
+
+
 def _brings(plugin: Plugin, kind: str) -> set[str]:
     """What a plugin that is not loaded would bring: by its manifest where it has one, else by its catalogue."""
-    names: set[str] = {plugin.found.name} if kind == "tracker" else set()
-    if plugin.manifest is not None:
-        names |= set(plugin.manifest.datasets) if kind == "dataset" else {each.name for each in plugin.manifest.tasks}
+    if kind == "tracker":
+        return {plugin.found.name}
+    names: set[str] = set()
+    if plugin.manifest is not None and kind in ("task", "dataset"):
+        names |= {each.name for each in plugin.manifest.tasks} if kind == "task" else set(plugin.manifest.datasets)
     path = catalogue_path(plugin.found.module) if plugin.found.reference else None
     if path is None:
         return names
     catalogue = load(path).catalogue
-    if kind == "dataset":
-        return names | set(catalogue.datasets)
-    return names | {each.task for each in (*catalogue.models.values(), *catalogue.datasets.values())}
+    if kind == "task":
+        return names | {each.task for each in (*catalogue.models.values(), *catalogue.datasets.values())}
+    return names | set(getattr(catalogue, f"{kind}s"))

@@ -5,7 +5,16 @@ catalogue), `registration` (what a notebook brings), `run_spec` (the file in a r
 """
 
 from zoo.registry.checking import check
-from zoo.registry.names import Registry, built_in_catalogue, gather, is_address, list_models, open_registry
+from zoo.registry.names import (
+    Registry,
+    built_in_catalogue,
+    gather,
+    is_address,
+    list_models,
+    offered,
+    open_registry,
+    read_alike,
+)
 from zoo.registry.registration import register
 from zoo.registry.resolution import Resolved, revise, settle
 from zoo.registry.run_spec import read_run_spec, write_run_spec
@@ -18,7 +27,9 @@ __all__ = [
     "gather",
     "is_address",
     "list_models",
+    "offered",
     "open_registry",
+    "read_alike",
     "read_run_spec",
     "register",
     "revise",

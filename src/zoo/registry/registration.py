@@ -87,7 +87,7 @@ def _entry(task: Any, name: str | None, parts: Mapping[str, Any]) -> tuple[TaskE
     if not isinstance(task, type) or name is None:
         raise UserError(f"a task is a class with a name: zoo.register(task=MyTask, name='my-task'), not {task!r}")
     named = {part: value for part, value in {"task": task, **parts}.items() if value is not None}
-    references = {part: f"{SESSION}:{name}.{part}" for part in named}
+    references: dict[str, Any] = {part: f"{SESSION}:{name}.{part}" for part in named}
     entry = TaskEntry(name=name, description=(task.__doc__ or "").partition("\n")[0], **references)
     return entry, {references[part]: value for part, value in named.items()}
 

@@ -1,4 +1,7 @@
-"""From layers of settings to one spec: default < registry < recipe < data < command, and where each value came from."""
+"""From layers of settings to one spec, and where each of its values came from.
+
+default < registry < recipe < weights < data < command
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import reduce
-from typing import TYPE_CHECKING, Any, TypeGuard, cast, get_args
+from typing import TYPE_CHECKING, Any, Literal, TypeGuard, cast, get_args
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
@@ -14,7 +17,7 @@ from pydantic_core import ErrorDetails
 from zoo import plugins
 from zoo.catalogue import Document, Keys, Problem, dotted, error_keys, parse, raise_problems, said, worded
 from zoo.errors import UserError, did_you_mean
-from zoo.specs import CoreSpec, DataSpec, RunSpec, TrainSpec
+from zoo.specs import CoreSpec, DataSpec, NetworkSpec, RunSpec, TrainSpec
 
 if TYPE_CHECKING:
     from zoo.plugins.lookup import Part
@@ -29,7 +32,7 @@ _OURS: Mapping[str, type[BaseModel]] = {"core": CoreSpec, "data": DataSpec, "tra
 
 @dataclass(frozen=True, slots=True)
 class Resolved:
-    """A spec and, by dotted key, where each value came from: default, registry, recipe, data or command."""
+    """A spec and, by dotted key, where each value came from: default, registry, recipe, weights, data or command."""
 
     spec: RunSpec
     sources: Mapping[str, str]
@@ -55,9 +58,9 @@ class Layer:
         if not self.settings:
             return self.document.problem((*self.prefix, *keys), message, at_key=at_key)
         near = [key for key in self.settings if _within(key, dotted(keys)) or _within(dotted(keys), key)]
-        if self.source == "data":
+        if self.source in ("data", "weights"):
             found = self.document.problem((*self.prefix, *near[:1]), message)
-            return found if self.document.file else Problem("the data", 0, 0, found.message)
+            return found if self.document.file else Problem(f"the {self.source}", 0, 0, found.message)
         return Problem(" ".join(f"--set {key}={_shown(self.settings[key])}" for key in near), 0, 0, message)
 
 
@@ -91,6 +94,8 @@ def leaves(values: Mapping[str, Any], keys: Keys = ()) -> Iterator[tuple[Keys, A
 
 def part(task: str, room: str) -> type[BaseModel] | None:
     """The spec class of a room: ours, or the task's; None where the task has none and takes what it is given."""
+    if room == "core" and plugins.task_entry(task).network:
+        return NetworkSpec
     return _OURS.get(room) or plugins.task_part(task, cast("Part", room))
 
 
@@ -153,7 +158,9 @@ def _validated(spec_class: type[BaseModel], values: Any) -> tuple[BaseModel | No
     try:
         return spec_class.model_validate(values), []
     except ValidationError as error:
-        return None, error.errors(include_url=False)
+        found = error.errors(include_url=False)
+        # Of a list whose values are wrong it is said too that it is empty.
+        return None, [each for each in found if each["type"] != "too_short" or not each["input"]]
 
 
 def resolve(model: str, task: str, layers: Sequence[Layer]) -> Resolved:
@@ -172,19 +179,19 @@ def resolve(model: str, task: str, layers: Sequence[Layer]) -> Resolved:
     return Resolved(spec, sources)
 
 
-def settle(resolved: Resolved, settings: Mapping[str, Any]) -> Resolved:
-    """Apply what the data decides, by dotted key, such as ``head.num_classes``.
+def settle(resolved: Resolved, settings: Mapping[str, Any], by: Literal["data", "weights"] = "data") -> Resolved:
+    """Apply what the data, or the weights, decide, by dotted key, such as ``head.num_classes``.
 
     Raises:
         UserError: The command said otherwise.
     """
     now = resolved.spec.model_dump(mode="json")
     asked = {dotted(keys): value for keys, value in leaves(now) if resolved.sources.get(dotted(keys)) == "command"}
-    refuse_contradictions(asked, settings)
-    layers = [Layer("", {room: now[room] for room in ROOMS}), Layer("data", nested(settings), settings=settings)]
+    refuse_contradictions(asked, settings, by)
+    layers = [Layer("", {room: now[room] for room in ROOMS}), Layer(by, nested(settings), settings=settings)]
     settled = resolve(resolved.spec.model, resolved.spec.task, layers)
-    decided = {key: "data" for key, source in settled.sources.items() if source == "data" and key not in asked}
-    spec = settled.spec.model_copy(update={"plugins": resolved.spec.plugins})
+    decided = {key: by for key, source in settled.sources.items() if source == by and key not in asked}
+    spec = settled.spec.model_copy(update={"plugins": resolved.spec.plugins, "weights": resolved.spec.weights})
     return Resolved(spec, {**resolved.sources, **decided}, resolved.recipe)
 
 
@@ -209,14 +216,16 @@ def revise(
     now = spec.model_dump(mode="json")
     layers = [Layer("run", {room: now[room] for room in ROOMS}), Layer("command", {"data": dict(data)})]
     layers.append(Layer("command", nested(asked), settings=asked))
-    return resolve(spec.model, spec.task, layers).spec.model_copy(update={"plugins": spec.plugins})
+    kept = {"plugins": spec.plugins, "weights": spec.weights}
+    return resolve(spec.model, spec.task, layers).spec.model_copy(update=kept)
 
 
-def refuse_contradictions(asked: Mapping[str, Any], settings: Mapping[str, Any]) -> None:
+def refuse_contradictions(asked: Mapping[str, Any], settings: Mapping[str, Any], by: str = "data") -> None:
     for key, value in settings.items():
         if key in asked and asked[key] != value:
+            have = "has" if by == "data" else "have"
             raise UserError(
-                f"--set {key}={_shown(asked[key])} contradicts the data, which has {_shown(value)}; leave it out"
+                f"--set {key}={_shown(asked[key])} contradicts the {by}, which {have} {_shown(value)}; leave it out"
             )
 
 

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from zoo import plugins
-from zoo.contract import Elaborate, Record, Splitting
+from zoo.contract import Batch, Elaborate, Generating, Record, Splitting, Task
 from zoo.core import Model, Output
 from zoo.data.seeding import item_rng
 from zoo.specs import RunSpec
@@ -56,9 +56,10 @@ def alone_as_in_a_batch(task: str) -> None:
     """Padding and packing change nothing: an item alone gives what it gives among others, in any order."""
     subject = subject_of(task)
     model = subject.model()
-    alone = [model(subject.batch([index]).inputs).logits.flatten() for index in subject.indices]
+    rows = [model(subject.batch([index]).inputs).logits for index in subject.indices]
+    alone = [each.flatten() for each in rows]
     for order in (list(subject.indices), list(subject.indices)[::-1]):
-        together = _by_item(model(subject.batch(order).inputs), len(order))
+        together = _by_item(model(subject.batch(order).inputs), [len(rows[index]) for index in order])
         for index, logits in zip(order, together, strict=True):
             shapes = f"{tuple(logits.shape)} values in a batch, {tuple(alone[index].shape)} alone"
             assert logits.shape == alone[index].shape, f"item {index} has {shapes}"
@@ -66,11 +67,17 @@ def alone_as_in_a_batch(task: str) -> None:
             assert difference <= TOLERANCE, f"item {index} differs by {difference:.1e}, more than {TOLERANCE:.0e}"
 
 
-def _by_item(output: Output, num_items: int) -> list[Tensor]:
-    """Each item's logits, without those of pads, flat."""
-    logits, layout = output.logits, output.layout
+def _by_item(output: Output, num_rows: Sequence[int]) -> list[Tensor]:
+    """Each item's logits, without those of pads, flat.
+
+    Args:
+        num_rows: Of each item alone.
+    """
+    logits, layout, num_items = output.logits, output.layout, len(num_rows)
     if layout.cu_seqlens is not None and len(logits) == int(layout.cu_seqlens[-1]):
         return [each.flatten() for each in logits.split(layout.cu_seqlens.diff().tolist())]
+    if layout.packed and len(logits) == sum(num_rows):  # rows of some tokens only
+        return [each.flatten() for each in logits.split(list(num_rows))]
     assert len(logits) == num_items, f"{len(logits)} rows of logits for {num_items} items"
     if layout.valid is not None and logits.shape[:2] == layout.valid.shape:
         return [each[valid].flatten() for each, valid in zip(logits, layout.valid, strict=True)]
@@ -97,15 +104,20 @@ def loss_adds_up(task: str) -> None:
 
 @torch.no_grad()
 def records(task: str) -> None:
-    """`decode` gives a record an item, in order, known target or not; they can be measured and described."""
+    """Predictions are a record an item, in order, known target or not; they can be measured and described."""
     subject = subject_of(task)
     model, batch = subject.model(), subject.batch(subject.indices)
-    records = subject.task.decode(model(batch.inputs), batch)
-    assert all(isinstance(record, Record) for record in records), "decode gives something else than zoo.Record"
+    records = _said(subject.task, model, batch)
+    assert all(isinstance(record, Record) for record in records), "a prediction is something else than a zoo.Record"
     assert tuple(record.id for record in records) == batch.ids, "the records' ids are not the batch's, in order"
     unknown = subject.batch(subject.indices, targets=False)
-    blind = subject.task.decode(model(unknown.inputs), unknown)
-    assert [r.prediction for r in blind] == [r.prediction for r in records], "predictions depend on the targets"
+    blind = _said(subject.task, model, unknown)
+    if isinstance(subject.task, Generating):  # what it makes without targets may be another thing
+        again = _said(subject.task, model, unknown)
+        assert [r.prediction for r in blind] == [r.prediction for r in again], "`generate` is no function"
+        assert tuple(record.id for record in blind) == batch.ids, "`generate`: the records' ids are not the batch's"
+    else:
+        assert [r.prediction for r in blind] == [r.prediction for r in records], "predictions depend on the targets"
     measures = subject.task.measure(records)
     assert measures.primary in measures.statistics, f"primary '{measures.primary}' is no statistic"
     for name, statistic in measures.statistics.items():
@@ -121,6 +133,13 @@ def records(task: str) -> None:
         _of_parts(subject, subject.task, model, records)
 
 
+def _said(task: Task, model: Model, batch: Batch) -> Sequence[Record]:
+    """What the task makes of a batch, as it is asked when evaluating."""
+    if isinstance(task, Generating):
+        return task.generate(model, batch, None if batch.targets is None else model(batch.inputs))
+    return task.decode(model(batch.inputs), batch)
+
+
 def _of_parts(subject: Subject, task: Splitting, model: Model, records: Sequence[Record]) -> None:
     """Items in parts give what they give whole, where one part is the whole."""
     parts = task.parts(subject.splits.train)
@@ -131,7 +150,7 @@ def _of_parts(subject: Subject, task: Splitting, model: Model, records: Sequence
     for index, record in zip(subject.indices, records, strict=True):
         own = [place for place, whole in enumerate(parts.whole) if whole == index]
         batch = subject.batch(own, dataset=parts.dataset)
-        found = subject.task.decode(model(batch.inputs), batch)
+        found = _said(subject.task, model, batch)
         joined = task.join(record.id, found)
         assert task.join("another", found).id == "another", "`join` does not give the record the id that it is told"
         assert joined.target == record.target, f"item '{record.id}' in parts has another target than whole"
@@ -175,7 +194,7 @@ def overfits(task: str) -> None:
     @torch.no_grad()
     def primary() -> tuple[str, float]:
         """The figure that picks the best checkpoint, the higher the better."""
-        measures = subject.task.measure(subject.task.decode(model(batch.inputs), batch))
+        measures = subject.task.measure(_said(subject.task, model, batch))
         value = measures.statistics[measures.primary](np.ones(len(batch.ids)))
         return measures.primary, value if measures.higher_is_better else -value
 
@@ -217,10 +236,11 @@ def save_and_load(task: str) -> None:
 def resume(task: str) -> None:
     """Two steps, a stop and two more give the weights of four steps, bit for bit."""
     subject = subject_of(task)
-    check_resume(subject.model_name, {"train.batch_size": max(1, min(NUM_ITEMS, len(subject.splits.train) // 2))})
+    size = max(1, min(NUM_ITEMS, len(subject.splits.train) // 2))
+    check_resume(subject.model_name, {"train.batch_size": size}, data=subject.data, task=task)
 
 
-def check_resume(model: str, settings: Mapping[str, Any], *, data: str | None = None) -> None:
+def check_resume(model: str, settings: Mapping[str, Any], *, data: str | None = None, task: str | None = None) -> None:
     """Hold `resume` of a model with settings of its own, on its own data or on other.
 
     Raises:
@@ -230,12 +250,12 @@ def check_resume(model: str, settings: Mapping[str, Any], *, data: str | None = 
     asked = {**SETTINGS, **steps, **settings}
     with tempfile.TemporaryDirectory() as place:
         whole, stopped = Path(place, "whole"), Path(place, "stopped")
-        train(model, data=data, settings=asked, out=whole, show_progress=False)
+        train(model, data=data, task=task, settings=asked, out=whole, show_progress=False)
         shutil.copytree(whole, stopped)
         last = Path("checkpoints", "step-00000004")
         shutil.rmtree(stopped / last)
         (stopped / "status.json").unlink()
-        train(model, data=data, settings=asked, out=stopped, resume=True, show_progress=False)
+        train(model, data=data, task=task, settings=asked, out=stopped, resume=True, show_progress=False)
         one, other = (
             {path.relative_to(folder / last): path.read_bytes() for path in (folder / last).rglob("*.safetensors")}
             for folder in (whole, stopped)

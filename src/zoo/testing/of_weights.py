@@ -23,12 +23,13 @@ class Parity(NamedTuple):
 
     Args:
         tensors: Published tensors that were compared.
+        gradient_difference: None where gradients were not compared.
         worst: The one whose gradients differ most.
     """
 
     tensors: int
     output_difference: float
-    gradient_difference: float
+    gradient_difference: float | None
     worst: str
 
 
@@ -53,7 +54,8 @@ def parity(
     (theirs * weight).sum().backward()
     (ours * weight).sum().backward()
     wanted = {name: each.grad for name, each in reference.named_parameters() if each.grad is not None}
-    found = _gradients(model, table)
+    counted = dict(reference.named_buffers())  # such as a batch norm's statistics, which have no gradient
+    found = {name: gradient for name, gradient in _gradients(model, table).items() if name not in counted}
     assert found.keys() == wanted.keys(), f"not in both: {sorted(found.keys() ^ wanted.keys())}"
     largest = max(float(each.abs().max()) for each in wanted.values())
     differences = {
@@ -67,6 +69,19 @@ def parity(
     assert all(map(math.isfinite, differences.values())), "a gradient is not a finite number"
     worst = max(differences, key=differences.__getitem__)
     return Parity(len(wanted), _difference(ours, theirs), differences[worst], worst)
+
+
+def record(keep: Callable[[str, object], None], family: str, reference: str, dtype: torch.dtype, found: Parity) -> None:
+    """Keep what was found with a test's result, for ``python -m benchmarks.parity``.
+
+    Args:
+        keep: pytest's `record_property`.
+        reference: The peer, with its version.
+    """
+    facts = {"family": family, "reference": reference, "dtype": str(dtype).removeprefix("torch."), **found._asdict()}
+    for key, value in facts.items():
+        if value is not None:
+            keep(key, value)
 
 
 def check_there_and_back(model: Model, table: Table, tensors: Mapping[str, Tensor]) -> None:
@@ -94,7 +109,11 @@ def _difference(ours: Tensor, theirs: Tensor, scale: float | None = None) -> flo
 
 
 def _gradients(model: Model, table: Table) -> dict[str, Tensor]:
-    """Of each parameter, by the published names."""
-    shell = deepcopy(model)
-    shell.load_state_dict({name: parameter.grad for name, parameter in model.named_parameters()})
-    return to_published(shell, table)
+    """Of each parameter, by the published names; what is published and fixed has none."""
+    shell, learnt = deepcopy(model), dict(model.named_parameters())
+    fixed = {name: each for name, each in model.state_dict().items() if name not in learnt}
+    nothing = {name: torch.full_like(each, math.nan) for name, each in fixed.items() if each.is_floating_point()}
+    gradients = {name: parameter.grad for name, parameter in learnt.items()}
+    shell.load_state_dict({**fixed, **nothing, **gradients})
+    found = to_published(shell, table)
+    return {name: each for name, each in found.items() if not (nothing and each.isnan().all())}

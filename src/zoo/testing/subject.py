@@ -25,13 +25,33 @@ class Subject:
 
     @cached_property
     def model_name(self) -> str:
-        models = {name: each for name, each in registry.open_registry().models.items() if each.task == self.name}
-        assert models, f"no registry.yaml has a model of task '{self.name}'"
+        if (example := self._example) is not None:
+            return example
+        known = registry.open_registry()
+        trained = {key.partition("/")[0] for key, recipe in known.recipes.items() if recipe.task == self.name}
+        models = {name: each for name, each in known.models.items() if each.task == self.name or name in trained}
+        assert models, f"no registry.yaml has a model of task '{self.name}', or a recipe for it"
         return min(models, key=lambda name: core_parameters(models[name].core))
 
     @cached_property
+    def _example(self) -> str | None:
+        """The model that a bridge names for its task."""
+        named = (
+            f"{each.bridge.prefix}/{each.bridge.examples[self.name]}"
+            for each in plugins.bridges()
+            if self.name in each.bridge.examples
+        )
+        return next(named, None)
+
+    @cached_property
+    def data(self) -> str | None:
+        """Of a bridge's task, what a model of the task that it is like is trained on; else the model's own."""
+        like = plugins.task_entry(self.name).like
+        return registry.open_registry().default_data(subject_of(like).model_name) if like else None
+
+    @cached_property
     def _settled(self) -> tuple[Splits, RunSpec]:
-        asked = registry.open_registry().resolve(self.model_name, settings=SETTINGS)
+        asked = registry.open_registry().resolve(self.model_name, data=self.data, task=self.name, settings=SETTINGS)
         splits = plugins.task_class(self.name).datasets(asked.spec)
         return splits, registry.settle(asked, splits.settings).spec
 

@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import NamedTuple
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -52,6 +52,12 @@ class Row:
     def pattern(self) -> re.Pattern[str]:
         return re.compile(re.escape(self.ours).replace(r"\{\}", r"(\d+)") + r"(\..+)?")
 
+    def names(self, published: str) -> bool:
+        """Whether a published tensor is this row's."""
+        theirs = (self.theirs,) if isinstance(self.theirs, str) else self.theirs
+        patterns = (re.escape(each).replace(r"\{\}", r"\d+") for each in theirs)
+        return any(re.fullmatch(rf"{pattern}(\..+)?", published) for pattern in patterns)
+
     def find(self, name: str) -> list[str] | None:
         """The published names of a tensor of ours; None where this row is of others."""
         found = self.pattern.fullmatch(name)
@@ -71,28 +77,61 @@ class Table:
         ignored: Regular expressions of published tensors that hold nothing learnt, or the same as another.
         prefix: Before the names of all but the head; a publication without a head may lack it.
         older: Ends of names as older publications have them, and how the rows have them.
+        parts: Published tensors that hold several, one after another along the first axis, and how the rows call each.
+        adapt: What is made of all tensors before the rows read them, by the library that they are of.
     """
 
     rows: Sequence[Row]
     ignored: Sequence[str] = ()
     prefix: str = ""
     older: Mapping[str, str] = field(default_factory=dict[str, str])
+    parts: Mapping[str, Sequence[str]] = field(default_factory=dict[str, Sequence[str]])
+    adapt: Callable[[nn.Module, Mapping[str, Tensor]], Mapping[str, Tensor]] | None = None
 
     def named(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Published tensors, called as the rows call them."""
+        """Published tensors, called as the rows call them.
+
+        Raises:
+            UserError: What holds several is there, and so is one of these.
+        """
         bare = self.prefix and not any(name.startswith(self.prefix) for name in tensors)
         found: dict[str, Tensor] = {}
         for name, tensor in tensors.items():
             for old, new in self.older.items():
                 name = name.removesuffix(old) + new if name.endswith(old) else name
             found[f"{self.prefix}{name}" if bare else name] = tensor
+        for whole, names in self.parts.items():
+            if twice := [name for name in names if whole in found and name in found]:
+                raise UserError(
+                    f"the weights have '{whole}' and {listing(twice, 4)}, which are the same\n"
+                    "leave out what was not trained"
+                )
+            if whole in found and found[whole].ndim:
+                found |= zip(names, found.pop(whole).tensor_split(len(names)), strict=True)
+        return found
+
+    def published(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Tensors that are called as the rows call them, as they are published."""
+        found = dict(tensors)
+        for whole, names in self.parts.items():
+            if found.keys() >= set(names):
+                found[whole] = torch.cat([found.pop(name) for name in names])
         return found
 
     def ignores(self, name: str) -> bool:
         return any(re.fullmatch(pattern, name) for pattern in self.ignored)
 
 
-class _Place(NamedTuple):
+@runtime_checkable
+class Resizable(Protocol):
+    """A module that can take tensors of another size, such as positions learned for larger pictures."""
+
+    def resize(self, name: str, tensor: Tensor) -> Tensor:
+        """The tensor `name` of this module, made of one of another size; as it is where there is no way."""
+        ...
+
+
+class Place(NamedTuple):
     """A tensor of ours and what is published of it.
 
     Args:
@@ -109,50 +148,91 @@ class Placed(NamedTuple):
 
     Args:
         new: What keeps the numbers that it has: a head that was not published, or one of other targets.
+        left_out: Published tensors of a head that the model has not.
     """
 
     tensors: Mapping[str, Tensor]
     new: Sequence[str]
+    left_out: Sequence[str]
 
 
 def from_published(
-    model: nn.Module, tensors: Mapping[str, Tensor], table: Table, *, same_targets: bool = True
+    model: nn.Module,
+    tensors: Mapping[str, Tensor],
+    table: Table,
+    *,
+    same_targets: bool = True,
+    order: Sequence[int] | None = None,
 ) -> Placed:
-    """Put published tensors where they belong. Modules of the head may stay new; all else must be there, and have a
-    place.
+    """Put published tensors where they belong. Modules of the head may stay new, or be left out; all else must be
+    there, and have a place.
 
     Args:
         same_targets: They were trained for what the model predicts. The caller knows: nothing in them says it.
+        order: Which of their targets each of the model's is, where they stand otherwise.
 
     Raises:
         UserError: A published tensor has no place, a place no tensor, or one is not as the place needs it; all are
             named.
     """
-    tensors, places = table.named(tensors), list(_places(model, table))
+    tensors = tensors if table.adapt is None else table.adapt(model, tensors)
+    tensors, places = table.named(tensors), list(places_of(model, table))
+    tensors |= _resized(model, places, tensors)
     owners = {name.rpartition(".")[0] for place in places for name in place.published if name in tensors}
+    turned = {name for name, row, _ in places if row and row.predicts and order and _is_a_row_each(model, name, order)}
+    same_targets = same_targets and (order is None or bool(turned))
     found: dict[str, Tensor] = {}
     new: list[str] = []
     missing: list[str] = []
     misfits: list[str] = []
     for name, row, published in places:
         lost = [each for each in published if each not in tensors]
-        if row is None or (lost and not _may_be_new(name, published, owners)):
+        if (row is None or lost) and not _may_be_new(name, published, owners):
             missing.append(f"{name} ({', '.join(lost) or 'in no row of the table'})")
-        elif lost or (row.predicts and not same_targets):
+        elif row is None or lost or (row.predicts and not same_targets):
             new.append(name)
             found[name] = model.state_dict()[name]
         elif wrong := [_misfit(each, tensors[each], wanted) for each, wanted in published.items()]:
             misfits += filter(None, wrong)
             if not any(wrong):
                 parts = [row.form.read(tensors[each]) for each in published]
-                found[name] = parts[0] if len(parts) == 1 else torch.cat(parts)
+                whole = parts[0] if len(parts) == 1 else torch.cat(parts)
+                found[name] = whole[list(order)] if order and name in turned else whole
     placed = {each for place in places for each in place.published}
-    strange = [each for each in tensors if each not in placed and not table.ignores(each)]
+    homeless = [each for each in tensors if each not in placed and not table.ignores(each)]
+    left_out = [each for each in homeless if any(row.names(each) for row in table.rows if row.ours.startswith("head"))]
+    strange = [each for each in homeless if each not in left_out]
     told = {"places without a weight": missing, "weights without a place": strange, "not as needed": misfits}
     if any(told.values()):
         lines = "".join(f"\n{what}: {listing(names, LISTED)}" for what, names in told.items() if names)
         raise UserError(f"the weights do not fit the model{lines}\nname weights of this model, or another model")
-    return Placed(found, new)
+    return Placed(found, new, left_out)
+
+
+def _resized(model: nn.Module, places: Sequence[Place], tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Published tensors of another size than their places, where the module knows how to take them."""
+    found: dict[str, Tensor] = {}
+    for name, row, published in places:
+        owner, _, kind = name.rpartition(".")
+        module = model.get_submodule(owner)
+        if row is None or len(published) != 1 or not isinstance(module, Resizable):
+            continue
+        ((each, wanted),) = published.items()
+        given = tensors.get(each)
+        if (
+            given is not None
+            and given.ndim == wanted.ndim
+            and given.shape != wanted.shape
+            and given.is_floating_point()
+        ):
+            found[each] = row.form.write(module.resize(kind, row.form.read(given)))
+    return found
+
+
+def _is_a_row_each(model: nn.Module, name: str, targets: Sequence[int]) -> bool:
+    """Whether a tensor is of a layer that gives a number for each target; a head has norms of its features too."""
+    layer = model.get_submodule(name.rpartition(".")[0])
+    return getattr(layer, "out_features", getattr(layer, "out_channels", None)) == len(targets)
 
 
 def _may_be_new(name: str, published: Mapping[str, Tensor], owners: Collection[str]) -> bool:
@@ -164,9 +244,12 @@ def _misfit(name: str, given: Tensor, wanted: Tensor) -> str | None:
     """What is wrong with a published tensor; None where it fits."""
     if given.shape != wanted.shape:
         return f"{name} is {list(given.shape)}, not {list(wanted.shape)}"
-    if not given.is_floating_point() or given.layout != torch.strided or given.is_meta:
+    counts = not wanted.is_floating_point() and given.dtype == wanted.dtype  # such as how many batches were seen
+    if not (given.is_floating_point() or counts) or given.layout != torch.strided or given.is_meta:
         kind = str(given.dtype).removeprefix("torch.")
         return f"{name} is {kind}, not dense floating point"
+    if not given.isfinite().all():
+        return f"{name} holds numbers that are not finite"
     return None
 
 
@@ -177,26 +260,26 @@ def to_published(model: nn.Module, table: Table) -> dict[str, Tensor]:
         UserError: The table has no row for a tensor.
     """
     found: dict[str, Tensor] = {}
-    for name, row, published in _places(model, table):
+    for name, row, published in places_of(model, table):
         if row is None:
             raise UserError(f"'{name}' has no name among those published\nsave the model as a run")
         found |= {each: tensor.contiguous() for each, tensor in published.items()}
-    return found
+    return table.published(found)
 
 
-def _places(model: nn.Module, table: Table) -> Iterator[_Place]:
+def places_of(model: nn.Module, table: Table) -> Iterator[Place]:
     """Every tensor of the model, in the first row that fits it."""
     for name, tensor in model.state_dict().items():
         row, names = next(((row, found) for row in table.rows if (found := row.find(name))), (None, []))
         if row is None:
-            yield _Place(name, None, {})
+            yield Place(name, None, {})
             continue
         owner, _, kind = name.rpartition(".")
         module = model.get_submodule(owner)
-        widths = [len(tensor) // len(names)] * len(names)
+        widths = [len(tensor) // len(names)] * len(names) if len(names) > 1 else []
         if len(names) > 1 and isinstance(module, FusedLinear):
             kept = [kind == "weight" or has for has in module.biased]
             names = [each for each, has in zip(names, kept, strict=True) if has]
             widths = [dim for dim, has in zip(module.out_dims, kept, strict=True) if has]
         parts = tensor.split(widths) if len(names) > 1 else [tensor]
-        yield _Place(name, row, {each: row.form.write(part) for each, part in zip(names, parts, strict=True)})
+        yield Place(name, row, {each: row.form.write(part) for each, part in zip(names, parts, strict=True)})

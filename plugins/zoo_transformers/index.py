@@ -1,0 +1,171 @@
+"""Which models of transformers the bridge leads to, without transformers: a list of kinds, each tried, and of a
+publication of each. It comes with the plugin; ``zoo plugins refresh transformers`` makes a newer one. Torch-free."""
+
+import json
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from zoo.contract import Offered
+from zoo.data.places import cache_folder
+from zoo.errors import UserError, did_you_mean, listing
+from zoo.files import user_path
+from zoo.specs import ModelSpec
+from zoo.weights.processors import heard_of, read_processor, seen_of
+from zoo_transformers.places import EXAMPLES, config_of, has_tokenizer, is_address, place_of
+from zoo_transformers.spec import IMAGE, SPEECH, TEXT, stride
+
+PACKAGED = Path(__file__).with_name("index.json")
+FORMAT = 1
+ENDINGS = {"ForCTC": SPEECH, "ForImageClassification": IMAGE, "ForSequenceClassification": TEXT}
+"""Of the class that a configuration says it was published with, where its kind is for several tasks."""
+LEFT_OUT = (
+    "architectures",
+    "auto_map",
+    "custom_pipelines",
+    "dtype",
+    "id2label",
+    "label2id",
+    "model_type",
+    "num_labels",
+    "problem_type",
+    "task_specific_params",
+    "torch_dtype",
+    "transformers_version",
+)
+"""Of a configuration: what says nothing of the network."""
+
+
+def cached() -> Path:
+    """Where a newer index lies, if any."""
+    return cache_folder() / "indices" / "transformers.json"
+
+
+def kinds() -> Mapping[str, Any]:
+    """``{model_type: {"tasks": [...], "published": name or None}}``."""
+    path = cached() if cached().is_file() else PACKAGED
+    return _read(path, path.stat().st_mtime_ns)["kinds"]
+
+
+@lru_cache(maxsize=2)
+def _read(path: Path, changed: int) -> Mapping[str, Any]:
+    try:
+        index = json.loads(path.read_text(encoding="utf-8"))
+        if index["format"] != FORMAT:
+            raise ValueError(f"its format is {index['format']}, not {FORMAT}")
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        remedy = "delete it, or run 'zoo plugins refresh transformers'"
+        raise UserError(f"the index '{path}' cannot be read: {error}\n{remedy}") from error
+    return index
+
+
+def offered() -> Mapping[str, Offered]:
+    """The examples, and a publication of each kind; the Hub has thousands more."""
+    found: dict[str, Offered] = {}
+    for folder in sorted(EXAMPLES.iterdir()):
+        task = task_of(config_of(folder))
+        found[folder.name] = Offered(task, description="a small one without weights")
+    for kind, facts in kinds().items():
+        if facts["published"]:
+            found[facts["published"]] = Offered(facts["tasks"][0], description=f"a {kind} of the Hugging Face Hub")
+    return found
+
+
+def task_of(config: Mapping[str, Any]) -> str:
+    """The task that a configuration is for.
+
+    Raises:
+        UserError: The bridge does not lead to its kind.
+    """
+    kind = config["model_type"]
+    tasks: Sequence[str] = kinds().get(kind, {}).get("tasks", ())
+    if not tasks:
+        known = {task: [each for each, facts in kinds().items() if task in facts["tasks"]] for task in ENDINGS.values()}
+        said = "".join(f"\n{task}: {listing(each, 40)}" for task, each in known.items())
+        more = "; it needs code of its publisher, which is never run" if config.get("auto_map") else ""
+        raise UserError(f"'{kind}' is none of the architectures that the bridge to transformers leads to{more}{said}")
+    published: list[str] = [each for each in config.get("architectures") or () if isinstance(each, str)]
+    wanted = next((task for end, task in ENDINGS.items() if any(each.endswith(end) for each in published)), None)
+    return wanted if wanted is not None and wanted in tasks else tasks[0]
+
+
+def model(name: str) -> ModelSpec:
+    """A folder of transformers, or a model of the Hugging Face Hub, as far as it is on this machine.
+
+    Raises:
+        UserError: It is not here, or is of a kind that the bridge does not lead to.
+    """
+    folder = place_of(name)
+    if folder is None:
+        raise _missing(name)
+    config = config_of(folder)
+    task = task_of(config)
+    options = {key: value for key, value in config.items() if key not in LEFT_OUT and not key.startswith("_")}
+    source = f"hf:{name}" if is_address(name) else str(folder)
+    weights = {} if folder.parent == EXAMPLES else {"pretrained": {"source": source, "license": "unknown"}}
+    return ModelSpec.model_validate(
+        {
+            "task": task,
+            "description": f"a {config['model_type']} of transformers",
+            "core": {"architecture": config["model_type"], "options": options},
+            "embed": _embed(task, folder, config),
+            "weights": weights,
+        }
+    )
+
+
+def _embed(task: str, folder: Path, config: Mapping[str, Any]) -> dict[str, Any]:
+    if task == IMAGE:
+        return image_settings(config, folder)
+    if task == SPEECH:
+        stride(config)
+        return speech_settings(folder)
+    most = config.get("max_position_embeddings")
+    taken = config.get("pad_token_id")  # RoBERTa's positions begin behind it
+    rest = most - 1 - (taken if isinstance(taken, int) and taken > 0 else 0) if isinstance(most, int) else 128
+    tokens = {"max_tokens": max(3, min(128, rest))}
+    return {**tokens, **({"tokenizer": str(folder)} if has_tokenizer(folder) else {})}
+
+
+def image_settings(config: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+    """Of `embed`, by a model's configuration and its image processor's.
+
+    Raises:
+        UserError: Its pictures are no squares, or are read as ours cannot be.
+    """
+    own = config.get("image_size") or 224
+    sides = list(own) if isinstance(own, list | tuple) else [own]
+    if any(type(each) is not int or each != sides[0] for each in sides):
+        raise UserError(f"the model reads pictures of {own} pixels, and ours are squares\nname another model")
+    said = seen_of(read_processor(folder, "image_processor"), folder)
+    return {"image_size": sides[0], "channels": config.get("num_channels") or 3, **_of_embed(said)}
+
+
+def speech_settings(folder: Path) -> dict[str, Any]:
+    """Of `embed`, by a feature extractor's configuration.
+
+    Raises:
+        UserError: Recordings are read as ours cannot be.
+    """
+    return _of_embed(heard_of(read_processor(folder, "feature_extractor"), folder))
+
+
+def _of_embed(settings: Mapping[str, Any]) -> dict[str, Any]:
+    return {key.removeprefix("embed."): value for key, value in settings.items()}
+
+
+def _missing(name: str) -> UserError:
+    if user_path(name).is_dir():
+        return UserError(f"the folder '{name}' has no config.json: it is none of transformers'\nname another folder")
+    near = "" if name in offered() else did_you_mean(name, offered())
+    if is_address(name):
+        return UserError(
+            f"the model 'hf/{name}' is not on this machine{near}\n"
+            "'zoo train' fetches its configuration from the Hugging Face Hub, and --weights pretrained its weights; "
+            f"or set ZOO_MIRROR to a folder that holds it as '{name}/'"
+        )
+    return UserError(
+        f"there is no folder '{name}', and no such model of the Hugging Face Hub{near}\n"
+        "write hf/FOLDER or hf/OWNER/NAME; 'zoo list hf/*' shows some"
+    )
