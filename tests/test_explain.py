@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from zoo.errors import UserError
-from zoo.explain import explain_batch, explain_item, rollout, token_weights
+from zoo.explain import explain_batch, explain_item, require_drawing, rollout, token_weights
 from zoo.run import Run
 
 LAYERS = [torch.rand(2, 5, 5, generator=torch.Generator().manual_seed(i)).softmax(-1) for i in range(3)]
@@ -49,6 +49,13 @@ def test_an_item_is_explained_by_its_own_model(trained: Run) -> None:
     depth = trained.spec.core.depth
     with pytest.raises(UserError, match=f"no layer {depth + 1}\nits layers are 1 to {depth}"):
         explain_batch(model, task, item, batch, layer=depth + 1)
+
+
+def test_a_task_that_cannot_show_it_names_those_that_can(trained: Run) -> None:
+    with pytest.raises(
+        UserError, match=r"a model for masked-lm cannot .*\nexplain one for .*image-classification.* or "
+    ):
+        require_drawing(object(), trained.spec.model_copy(update={"task": "masked-lm"}))  # pyright: ignore
 
 
 def test_the_heads_own_pooling_says_which_tokens_count(trained: Run) -> None:

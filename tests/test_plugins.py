@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from zoo import plugins
-from zoo.contract import TaskEntry
+from zoo.contract import Task, TaskEntry
 from zoo.errors import UserError
 from zoo.registry import open_registry, register
 from zoo.specs import PluginStamp
@@ -362,7 +362,7 @@ def test_tensorboard_missing_names_the_remedy(tmp_path: Path, monkeypatch: pytes
 # ---------------------------------------------------------------- a session's own
 
 
-class Parity:
+class Parity(Task):
     """Is the number of ones even?"""
 
 
@@ -396,7 +396,7 @@ def test_a_cell_that_runs_again_replaces() -> None:
     register(task=Parity, name="parity", models={"parity-micro": MODEL})
     with pytest.raises(UserError, match="replace=True"):
         register(task=Parity, name="parity")
-    other = type("Parity", (), {})
+    other = type("Parity", (Parity,), {})
     register(task=other, name="parity", models={"parity-micro": MODEL}, replace=True)
     assert plugins.task_class("parity") is other
 
@@ -413,6 +413,7 @@ def test_a_task_entry_is_imported_when_used() -> None:
         ({"datasets": {"digits": len}}, "comes from plugin 'vit'"),
         ({"models": {"parity-micro": {**MODEL, "cores": {}}}}, "parity-micro.cores: unknown key 'cores'; did you mean"),
         ({"task": Parity}, "a task is a class with a name"),
+        ({"task": object, "name": "parity"}, "object is no task: it lacks datasets, build, transform, collate, loss"),
         ({"models": {"vit-small": MODEL}}, "the model 'vit-small' comes from plugin 'zoo'"),
         (
             {"recipes": {"vit-small/digits": {"data": "digits"}}},

@@ -108,6 +108,10 @@ def test_a_setting_may_agree_with_the_data_but_not_contradict_it(tmp_path: Path)
         ("train.lr=abc", "--set train.lr=abc: expected a number, got 'abc'"),
         ("train.lrr=1", "--set train.lrr=1: unknown key 'lrr'; did you mean 'lr'?"),
         ("train.steps=-1", "--set train.steps=-1: must be ≥ 1, got -1"),
+        (
+            "train.distill.temperature=3",
+            "--set train.distill.temperature=3: 'teacher' is missing; say it too, as train.distill.teacher",
+        ),
         ("train.lr=.nan", "--set train.lr=.nan: '.nan' is not a finite number"),
         ("train.optimizer=adam", "--set train.optimizer=adam: 'adam' is not one of adamw, sgd; did you mean 'adamw'?"),
         ("embed.patch_sise=2", "--set embed.patch_sise=2: unknown key 'patch_sise'; did you mean 'patch_size'?"),

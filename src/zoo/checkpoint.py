@@ -155,6 +155,11 @@ def newest_checkpoint(root: Path) -> Found:
     return Found(None, broken)
 
 
+def saved_steps(root: Path) -> list[int]:
+    """The steps that checkpoints were written of, the oldest first; whether every byte is there is not looked at."""
+    return [int(each.name.removeprefix("step-")) for each in _folders(root) if (each / MANIFEST).exists()]
+
+
 def discard_after(root: Path, step: int) -> None:
     """Remove the broken checkpoints after the one that a run goes on from, lest they count as its newest."""
     for folder in _folders(root):

@@ -13,6 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from zoo import plugins
 from zoo.contract import Batch, Dataset, Drawable, Item, Record, Task
 from zoo.data.loader import Skipped, evaluation_batches
 from zoo.errors import UserError
@@ -128,9 +129,9 @@ def require_drawing(task: Task, spec: RunSpec) -> None:
             f"'{spec.model}' does not tell what it attends to: its core is another library's network\n"
             "explain a model with a core of ours, such as one that learnt from it (train.distill)"
         )
+    able = [name for name in plugins.tasks() if hasattr(plugins.task_class(name), "draw")]
     raise UserError(
-        f"{type(task).__name__} cannot show what a model attends to: it has no `draw`\n"
-        "use a model of a task that has, or implement zoo.contract.Drawable in its plugin"
+        f"a model for {spec.task} cannot show what it attends to\nexplain one for {' or '.join(sorted(able))}"
     )
 
 

@@ -80,6 +80,8 @@ def answers(
     device: str | None = None,
 ) -> Iterator[Answer]:
     """`predict`, each answer as soon as it is known."""
+    if top_k < 1:
+        raise UserError(f"top_k must be at least 1, got {top_k}")
     run = run if isinstance(run, Run) else open_run(run)
     checkpoint = run.checkpoint()
     task = run.load_task(checkpoint, revise(run.spec, {}, settings, rooms=("decode",)) if settings else None)

@@ -200,6 +200,8 @@ class Run:
             why = "".join(f"\n  {line}" for line in broken)
             lost = broken or self.status().get("state") == "done"
             remedy = "copy its checkpoints back, or train anew in another folder" if lost else self._resume
+            ended = str(self.status().get("why") or "").partition("\n")[0]
+            why = f": {ended}{why}" if ended and not lost else why
             raise UserError(f"run '{self.folder}' has no checkpoint to load{why}\n{remedy}")
         return newest, broken
 

@@ -51,7 +51,8 @@ def test_list_of_nothing_says_so(zoo) -> None:
     status, out, err = zoo("list", "no-such")
     assert (status, out) == (0, "")
     assert err.startswith("no model matches; run 'zoo list' for all\n")
-    assert "'zoo list timm/no-such'" in err
+    assert "models of other libraries: zoo list timm/no-such, zoo list hf/no-such\n" in err
+    assert "zoo list 'timm/no-such*'" in zoo("list", "no-such*")[2]
     status, _, err = zoo("list", "--plugin", "vlt")
     assert (status, err.splitlines()[0]) == (2, "zoo: unknown plugin 'vlt'; did you mean 'vit'?")
 

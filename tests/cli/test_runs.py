@@ -206,6 +206,13 @@ def test_runs_knows_the_killed_and_counts_links_once(zoo: Callable[..., Ended], 
     assert row["state"] == "running"
 
 
+def test_runs_counts_steps_up_to_the_newest_checkpoint(zoo: Callable[..., Ended], trained: Run) -> None:
+    (newest,) = (each for each in trained.checkpoints.iterdir() if each.name == "step-00000012")
+    newest.rename(newest.with_name("step-00000021"))  # after the last row that was logged
+    (row,) = zoo("runs", trained.folder, "--json").document
+    assert row["steps"] == 21
+
+
 def test_runs_of_a_live_run_survives_files_that_go(
     zoo: Callable[..., Ended], trained: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -81,6 +81,8 @@ def test_texts_files_and_tables_are_predicted(trained: Run, tmp_path: Path) -> N
     answers = predict(trained, sources, top_k=2)
     assert [answer.values.get("label") for answer in answers] == ["tool", "fruit", "fruit", None, "tool", None, None]
     assert answers[0].values["probability"] + answers[0].values["probability_2"] == pytest.approx(1, abs=1e-5)
+    with pytest.raises(UserError, match="top_k must be at least 1, got 0"):
+        predict(trained, sources, top_k=0)
     assert answers[2].input == f"{tmp_path / 'rows.csv'}:2"
     assert answers[3].error == "the text is empty"
     assert "there is no file" in (answers[5].error or "")

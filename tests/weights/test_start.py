@@ -359,6 +359,10 @@ def test_a_configuration_of_wrong_types_is_told_or_passed_over(
 def test_names_that_are_misspelt_are_told(bert: Path, texts: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no weights of 'text-minilm-l6' of that name; did you mean 'all-minilm-l6-v2'"):
         train("text-minilm-l6", data=str(texts), weights="all-MiniLM-L6", out=tmp_path / "run")
+    with pytest.raises(
+        UserError, match=r"no file or folder 'pretrained', .*\nits names are all-minilm-l6-v2; or name a"
+    ):
+        train("text-minilm-l6", data=str(texts), weights="pretrained", out=tmp_path / "run")
     run = begun("text-micro", texts, bert, tmp_path / "run")
     with pytest.raises(UserError, match="unknown model 'text-mico'"):
         train("text-mico", weights=str(bert), out=run.folder, resume=True)

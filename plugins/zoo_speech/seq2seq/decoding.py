@@ -110,7 +110,7 @@ class Transcriber:
 
     Args:
         task: For the prompt.
-        times: Ask the model for times; without, it writes a window as one segment.
+        times: Ask the model for times. Without, a window is one segment, unless the model writes times unasked.
         max_new_tokens: Of a window, at most.
     """
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -160,10 +161,8 @@ def _note_bridges(pattern: str) -> None:
     """Where the models are that are not listed unless asked for."""
     from zoo import plugins
 
-    word = pattern.strip("*?") or "*"
-    listed = [f"'zoo list {each.bridge.prefix}/{word}'" for each in plugins.bridges()]
-    if listed:
-        note(f"models of other libraries are listed by {' and '.join(listed)}")
+    if listed := [f"zoo list {quote(f'{each.bridge.prefix}/{pattern}')}" for each in plugins.bridges()]:
+        note(f"models of other libraries: {', '.join(listed)}")
 
 
 def _published_parameters(name: str) -> int | None:

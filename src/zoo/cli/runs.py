@@ -199,6 +199,7 @@ def compare(
 
 def _overview(folder: Path) -> dict[str, Any]:
     """A run's row; of a broken one what can be known, and why it is broken."""
+    from zoo.checkpoint import saved_steps
     from zoo.run import open_run
 
     columns = "run model data state steps metric value low high seconds modified problem"
@@ -211,7 +212,7 @@ def _overview(folder: Path) -> dict[str, Any]:
         status = run.status()
         row |= {"state": status.get("state"), "problem": str(status.get("why") or "").partition("\n")[0] or None}
         trained = [each for each in run.metrics() if each["split"] == "train"]
-        row["steps"] = status.get("step") or (trained[-1]["step"] if trained else 0)
+        row["steps"] = max([*saved_steps(run.checkpoints), *(each["step"] for each in trained[-1:])], default=0)
         row["seconds"] = round(sum(each["seconds"] for each in trained))
         if report := run.report():
             row |= {"metric": report.primary, **report.metrics[report.primary]._asdict()}

@@ -91,8 +91,8 @@ def _load(
             what = reason if named else f"cannot read item '{item_id}': {reason}"
             raise UserError(
                 f"{what}\n"
-                "mend or remove it ('zoo data check' names all such items), or pass --set data.on_error=skip to go on "
-                "without them"
+                "mend or remove it ('zoo data check' looks all items over), or pass --set data.on_error=skip to go on "
+                "without such"
             )
         yield loaded
 

@@ -86,6 +86,8 @@ def _entry(task: Any, name: str | None, parts: Mapping[str, Any]) -> tuple[TaskE
         return task, {}
     if not isinstance(task, type) or name is None:
         raise UserError(f"a task is a class with a name: zoo.register(task=MyTask, name='my-task'), not {task!r}")
+    if absent := [member for member in vars(Task) if not member.startswith("_") and not hasattr(task, member)]:
+        raise UserError(f"{task.__name__} is no task: it lacks {', '.join(absent)}\nimplement them, as zoo.Task says")
     named = {part: value for part, value in {"task": task, **parts}.items() if value is not None}
     references: dict[str, Any] = {part: f"{SESSION}:{name}.{part}" for part in named}
     entry = TaskEntry(name=name, description=(task.__doc__ or "").partition("\n")[0], **references)

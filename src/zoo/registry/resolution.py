@@ -58,6 +58,9 @@ class Layer:
         if not self.settings:
             return self.document.problem((*self.prefix, *keys), message, at_key=at_key)
         near = [key for key in self.settings if _within(key, dotted(keys)) or _within(dotted(keys), key)]
+        if not near:  # it is missing, beside what is said
+            near = [key for key in self.settings if _within(key, dotted(keys[:-1]))]
+            message = f"{message}; say it too, as {dotted(keys)}"
         if self.source in ("data", "weights"):
             found = self.document.problem((*self.prefix, *near[:1]), message)
             return found if self.document.file else Problem(f"the {self.source}", 0, 0, found.message)

@@ -160,8 +160,12 @@ def place_of(source: str | Path, model: str) -> Path:
         known: Mapping[str, WeightsSpec] = registry.open_registry().find("models", model).weights
         if source in known or source.startswith(HUB):
             return locate(known.get(source) or parse_address(source)).absolute()
-        if not user_path(source).exists() and (near := did_you_mean(source.lower(), known)):
-            raise UserError(f"there is no file or folder '{source}', and no weights of '{model}' of that name{near}")
+        if known and not user_path(source).exists():
+            near = did_you_mean(source.lower(), known)
+            raise UserError(
+                f"there is no file or folder '{source}', and no weights of '{model}' of that name{near}\n"
+                f"its names are {listing(sorted(known), 8)}; or name a run, a file, a folder or {HUB}OWNER/NAME"
+            )
     return user_path(source).absolute()  # not resolved: the Hub's cache links names to files that have none
 
 
