@@ -1,9 +1,13 @@
 """A task small enough to train in a test: which of two sums is larger, from four numbers."""
 
+import os
 import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+
+if "PYTEST_XDIST_WORKER" in os.environ:  # as many workers as processors: a thread each, before torch counts them
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 import pytest
