@@ -14,10 +14,10 @@ from zoo.errors import UserError
 from zoo.specs import RunSpec
 from zoo.weights import Published, Row, Table, read_json
 from zoo.weights.configuration import core_settings, of_tower, require_whole, tower_rows
+from zoo.weights.processors import TOKENIZER_CONFIG
 from zoo_text import tokenizer as tokenizers
 from zoo_text.weights import Encoder
 
-TOKENIZER_CONFIG = "tokenizer_config.json"
 WRONG_EOS = 2
 """The end-of-text token in CLIP's first configurations, which is none; the highest id of a text is meant."""
 IGNORED = (
@@ -101,7 +101,8 @@ class TextTower:
         Raises:
             UserError: There is none, or it is broken.
         """
-        return {"tokenizer": self.encoder.info(published)["tokenizer"]}
+        unsaid = replace(published, config={})  # CLIP's first configurations call ordinary tokens special
+        return {"tokenizer": self.encoder.info(unsaid)["tokenizer"]}
 
     def table(self, spec: RunSpec) -> Table:
         return Table(self.encoder.rows, IGNORED, self.encoder.prefix)

@@ -12,7 +12,7 @@ from zoo.data.places import cache_folder
 from zoo.errors import UserError, did_you_mean, listing
 from zoo.files import user_path
 from zoo.specs import ModelSpec
-from zoo.weights.processors import heard_of, read_processor, seen_of
+from zoo.weights.processors import heard_of, longest_of, read_processor, seen_of
 from zoo_transformers.places import EXAMPLES, config_of, has_tokenizer, is_address, place_of
 from zoo_transformers.spec import IMAGE, SPEECH, TEXT, stride
 
@@ -20,6 +20,13 @@ PACKAGED = Path(__file__).with_name("index.json")
 FORMAT = 1
 ENDINGS = {"ForCTC": SPEECH, "ForImageClassification": IMAGE, "ForSequenceClassification": TEXT}
 """Of the class that a configuration says it was published with, where its kind is for several tasks."""
+POSITIONS = ("max_position_embeddings", "n_positions")
+"""What configurations call the number of positions."""
+BEHIND_PADDING = (
+    *("camembert", "data2vec-text", "esm", "ibert", "markuplm", "mpnet", "roberta", "roberta-prelayernorm"),
+    *("xlm-roberta", "xlm-roberta-xl"),
+)
+"""Kinds whose first position is that behind the padding token's number."""
 LEFT_OUT = (
     "architectures",
     "auto_map",
@@ -121,11 +128,18 @@ def _embed(task: str, folder: Path, config: Mapping[str, Any]) -> dict[str, Any]
     if task == SPEECH:
         stride(config)
         return speech_settings(folder)
-    most = config.get("max_position_embeddings")
-    taken = config.get("pad_token_id")  # RoBERTa's positions begin behind it
-    rest = most - 1 - (taken if isinstance(taken, int) and taken > 0 else 0) if isinstance(most, int) else 128
-    tokens = {"max_tokens": max(3, min(128, rest))}
+    most = [each for each in (most_tokens(config), longest_of(folder)) if each is not None]
+    tokens = {"max_tokens": min(most)} if most else {}
     return {**tokens, **({"tokenizer": str(folder)} if has_tokenizer(folder) else {})}
+
+
+def most_tokens(config: Mapping[str, Any]) -> int | None:
+    """How many tokens of a text a configuration has positions for; None where it bounds them not."""
+    most = next((config[key] for key in POSITIONS if isinstance(config.get(key), int)), None)
+    if most is None or config["model_type"] not in BEHIND_PADDING:
+        return most
+    taken = config.get("pad_token_id")
+    return most - 1 - (taken if type(taken) is int else 1)
 
 
 def image_settings(config: Mapping[str, Any], folder: Path) -> dict[str, Any]:

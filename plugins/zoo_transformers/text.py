@@ -14,7 +14,10 @@ from zoo.core import Layout, Model, Stream
 from zoo.core.pack import to_padded
 from zoo.errors import UserError
 from zoo.specs import RunSpec, network_of
+from zoo.weights.processors import without_tokenizer
+from zoo_transformers.index import most_tokens
 from zoo_transformers.network import create, library, quiet, rooms
+from zoo_transformers.places import has_tokenizer
 from zoo_transformers.spec import TEXT, TextEmbedSpec, TextHeadSpec, as_text, folder_of
 
 
@@ -25,7 +28,7 @@ def build(spec: RunSpec) -> Model:
         UserError: Texts may be longer than the network reads.
     """
     whole, embed = create_text(spec), TextEmbedSpec.model_validate(spec.embed)
-    if (most := _most_tokens(whole)) is not None and embed.max_tokens > most:
+    if (most := most_tokens(whole.config.to_dict())) is not None and embed.max_tokens > most:
         raise UserError(
             f"embed.max_tokens: the model has positions for {most} tokens, not {embed.max_tokens}\n"
             f"set embed.max_tokens={most} or less"
@@ -75,20 +78,14 @@ def create_text(spec: RunSpec) -> Any:
     return create(TEXT, core.architecture, core.options, head.num_classes, vocab_size=embed.vocab_size)
 
 
-def _most_tokens(whole: Any) -> int | None:
-    """Rows of the table of positions that a text may use; None where there is no table."""
-    for name, module in whole.named_modules():
-        if isinstance(module, nn.Embedding) and "position" in name.rpartition(".")[2]:
-            return module.num_embeddings - (0 if module.padding_idx is None else module.padding_idx + 1)
-    return None
-
-
 def tokenizer_of(folder: Path) -> str:
     """The tokenizer that a folder holds, as a tokenizer.json has it.
 
     Raises:
         UserError: There is none, or transformers cannot read it.
     """
+    if not has_tokenizer(folder):
+        raise without_tokenizer(folder)
     if (folder / "tokenizer.json").is_file():
         return (folder / "tokenizer.json").read_text(encoding="utf-8")
     try:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from zoo.errors import UserError, listing
 from zoo.specs import RunSpec, network_of
 from zoo.weights import Published, Row, Table
-from zoo.weights.processors import normalisation_of, read_processor
+from zoo.weights.processors import normalisation_of, read_processor, require_own_tokenizer
 from zoo_transformers.image import create_image
 from zoo_transformers.index import LEFT_OUT, image_settings, kinds, speech_settings
 from zoo_transformers.network import has_own_pooler, quiet, trunk_of
@@ -118,8 +118,10 @@ def _by_its_loader(whole: Any, tensors: Mapping[str, Tensor], trunk: str | None)
         for name in told["unexpected_keys"]
         if (trunk is None or name.startswith(f"{trunk}.")) and not any(re.fullmatch(each, name) for each in FORGOTTEN)
     ]
-    misfits = [each[0] if isinstance(each, tuple) else each for each in told["mismatched_keys"]]
-    wrong = [name for name in misfits if trunk is None or name.startswith(f"{trunk}.")]
+    misfits: dict[str, str] = {
+        name: f"{name} {list(theirs)}, not {list(ours)}" for name, theirs, ours in told["mismatched_keys"]
+    }
+    wrong = [said for name, said in misfits.items() if trunk is None or name.startswith(f"{trunk}.")]
     if strange or wrong:
         lines = {"weights without a place": strange, "not as needed": wrong}
         said = "".join(f"\n{what}: {listing(sorted(names), 12)}" for what, names in lines.items() if names)
@@ -162,7 +164,9 @@ def _text_info(published: Published) -> Mapping[str, Any]:
     classes = _classes(published)
     several = published.config.get("problem_type") == "multi_label_classification"
     targets = {"classes": classes, "multi_label": several} if classes else {}
-    return {"tokenizer": tokenizer_of(published.folder), **targets}
+    tokenizer = tokenizer_of(published.folder)
+    require_own_tokenizer(tokenizer, published.config, published.folder)
+    return {"tokenizer": tokenizer, **targets}
 
 
 TEXTS = Publication(TEXT, _text_settings, _text_info, create_text)

@@ -10,14 +10,16 @@ from typing import Any
 import pytest
 import torch
 import transformers
-from published_transformers import (
-    publish_text,
-    trained,
-)
+from published_transformers import publish_text, trained
+from safetensors.torch import load_file, save_file
+from tokenizers import Tokenizer
 
 import zoo
 from zoo import plugins, registry
+from zoo.core import Layout
 from zoo.errors import UserError
+from zoo.weights.files import read_published
+from zoo_text.weights import BERT
 from zoo_transformers import index, refresh, trial
 from zoo_transformers.spec import IMAGE, SPEECH, TEXT
 
@@ -179,6 +181,58 @@ def test_weights_of_another_model_are_told(tmp_path: Path, reviews: str) -> None
     ):
         with pytest.raises(UserError, match=message):
             trained(f"hf/{tmp_path / 'bert'}", reviews, tmp_path / "run", weights=tmp_path / other)
+
+
+@pytest.mark.parametrize("kind", ["bert", "electra", "roberta", "gpt2", "distilbert", "bart", "mpnet", "opt"])
+def test_a_text_is_as_long_as_the_model_has_positions(kind: str, tmp_path: Path, reviews: str) -> None:
+    sizes = {"n_positions": 64, "d_model": 32, "encoder_attention_heads": 2}
+    publish_text(tmp_path / "model", kind, pad_token_id=1, **sizes)
+    name = f"hf/{tmp_path / 'model'}"
+    longest = 62 if kind == "mpnet" else 64  # of 64 positions, and of RoBERTa's 66, two are before the first
+    assert registry.open_registry().own(name).spec.embed["max_tokens"] == longest
+    model = plugins.task_class(TEXT).build(registry.open_registry().own(name).spec).eval()
+    tokens = torch.full((longest,), 5)
+    tokens[-1] = 3  # which ends a text
+    layout = Layout.from_lengths([longest])
+    assert model({"tokens": tokens, "layout": layout}).logits.isfinite().all()
+    with pytest.raises(
+        UserError, match=rf"has positions for {longest} tokens, not 128\nset embed.max_tokens={longest}"
+    ):
+        trained(name, reviews, tmp_path / "run", settings={"embed.max_tokens": 128})
+
+
+def test_a_tokenizer_may_bound_a_text(tmp_path: Path) -> None:
+    publish_text(tmp_path / "model")
+    for bound, wanted in ((20, 20), (100, 64), (int(1e30), 64), (None, 64)):
+        (tmp_path / "model" / "tokenizer_config.json").write_text(json.dumps({"model_max_length": bound}))
+        assert registry.open_registry().own(f"hf/{tmp_path / 'model'}").spec.embed["max_tokens"] == wanted
+        published = read_published(tmp_path / "model")
+        assert BERT.settings(published)["embed.max_tokens"] == wanted
+
+
+def test_tokens_of_another_model_are_refused(tmp_path: Path, reviews: str) -> None:
+    publish_text(tmp_path / "model")
+    name = f"hf/{tmp_path / 'model'}"
+    other = Tokenizer.from_file(str(tmp_path / "model" / "tokenizer.json"))
+    other.add_special_tokens(["[CLS]", "[SEP]", "[UNK]", "film"])
+    other.save(str(tmp_path / "model" / "tokenizer.json"))
+    with pytest.raises(UserError, match=r"another model's: config.json has pad_token_id 0, which is an ordinary"):
+        trained(name, reviews, tmp_path / "run", weights="pretrained")
+    other.add_special_tokens(["[PAD]"])
+    other.save(str(tmp_path / "model" / "tokenizer.json"))
+    trained(name, reviews, tmp_path / "own", weights="pretrained")
+    (tmp_path / "model" / "tokenizer.json").unlink()
+    with pytest.raises(UserError, match=r"has no tokenizer.json: the tokens of another mean nothing to the weights"):
+        trained(name, reviews, tmp_path / "run", weights="pretrained")
+
+
+def test_tensors_of_another_shape_are_told_with_both(tmp_path: Path, reviews: str) -> None:
+    publish_text(tmp_path / "model")
+    wrong = load_file(tmp_path / "model" / "model.safetensors")
+    wrong["bert.embeddings.word_embeddings.weight"] = torch.zeros(9, 32)
+    save_file(wrong, tmp_path / "model" / "model.safetensors")
+    with pytest.raises(UserError, match=r"not as needed: .*word_embeddings.weight \[9, 32\], not \[36, 32\]"):
+        trained(f"hf/{tmp_path / 'model'}", reviews, tmp_path / "run", weights="pretrained")
 
 
 def test_options_are_transformers(tmp_path: Path, reviews: str) -> None:

@@ -11,6 +11,7 @@ from zoo.errors import UserError
 from zoo.specs import RunSpec
 from zoo.weights import Published, Row, Table, read_json
 from zoo.weights.configuration import read_settings
+from zoo.weights.processors import longest_of, require_own_tokenizer, without_tokenizer
 from zoo_text import tokenizer as tokenizers
 
 SIZES = {
@@ -92,6 +93,8 @@ class Encoder:
                     "copy or download it anew"
                 )
         shape = read_settings(published, published.config, self.shape)
+        if (longest := longest_of(published.folder)) is not None:
+            shape["embed.max_tokens"] = min(shape["embed.max_tokens"], longest)
         tokenizer = str(published.folder / tokenizers.FILE)
         return {**shape, "embed.tokenizer": tokenizer, **_pooling(published), **_num_classes(published)}
 
@@ -99,20 +102,19 @@ class Encoder:
         """The tokenizer, and the classes where the weights have a classifier of named ones.
 
         Raises:
-            UserError: There is no tokenizer, or it is broken.
+            UserError: There is no tokenizer, or it is broken, or another model's.
         """
         file = published.folder / tokenizers.FILE
         if not file.is_file():
-            raise UserError(
-                f"'{published.folder}' has no {tokenizers.FILE}: the tokens of another mean nothing to the weights\n"
-                f"put the {tokenizers.FILE} that was published with the weights beside them"
-            )
+            raise without_tokenizer(published.folder)
         found = published.config.get("id2label")
         names = {str(key): str(name) for key, name in found.items()} if isinstance(found, dict) else {}
         classes = [names[key] for key in sorted(names, key=int)] if all(map(str.isdecimal, names)) else []
         several = published.config.get("problem_type") == "multi_label_classification"
         targets = {"classes": classes, "multi_label": several} if classes else {}
-        return {"tokenizer": tokenizers.read(str(file)).to_str(), **targets}
+        tokenizer = tokenizers.read(str(file)).to_str()
+        require_own_tokenizer(tokenizer, published.config, published.folder)
+        return {"tokenizer": tokenizer, **targets}
 
     def table(self, spec: RunSpec) -> Table:
         return Table(self.rows, self.ignored, self.prefix, OLDER)

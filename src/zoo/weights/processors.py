@@ -1,9 +1,10 @@
-"""How published weights want pictures and recordings to be prepared: what transformers' processors write beside them,
-and timm into their `config.json`.
+"""How published weights want pictures, recordings and texts to be prepared: what transformers' processors and
+tokenizers write beside them, and timm into their `config.json`.
 
 Torch-free: a model is shown by it before anything is loaded.
 """
 
+import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,6 +14,7 @@ from zoo.errors import UserError
 from zoo.files import read_json
 
 FILE = "preprocessor_config.json"
+TOKENIZER_CONFIG = "tokenizer_config.json"
 WHOLE = "processor_config.json"
 """Where newer publications have the same, as ``image_processor`` or ``feature_extractor``."""
 RESAMPLE = {0: "nearest", 2: "bilinear", 3: "bicubic"}
@@ -21,6 +23,9 @@ BICUBIC = ("Beit", "DeiT", "EfficientNet", "Siglip")
 """Kinds that resize so where nothing else is said, though they keep no shape."""
 WARPED = 384
 """From this side on, ConvNeXT's processor squashes a picture rather than crop it."""
+LONGEST = 1_000_000
+"""Tokens; a tokenizer without a bound says that it has one of some 10³⁰."""
+SPECIAL = ("bos", "eos", "pad", "cls", "sep", "mask")
 OF_TIMM: Mapping[str, Any] = {"crop_pct": 0.875, "crop_mode": "center", "interpolation": "bicubic"}
 """What timm says of a picture's reading, and what it does where it says nothing."""
 
@@ -149,6 +154,44 @@ def normalisation_of(processor: Mapping[str, Any], folder: Path, channels: int) 
     if not math.isclose(whole, 1.0):
         return shares
     return {key: list(map(float, value)) for key, value in values.items()}  # as they are written, to the last digit
+
+
+# ---------------------------------------------------------------- texts
+
+
+def longest_of(folder: Path) -> int | None:
+    """Tokens of a text, at most, by its tokenizer; None where it has no bound."""
+    most = read_json(file).get("model_max_length") if (file := folder / TOKENIZER_CONFIG).is_file() else None
+    return most if type(most) is int and 3 <= most <= LONGEST else None
+
+
+def without_tokenizer(folder: Path, files: str = "tokenizer.json") -> UserError:
+    return UserError(
+        f"'{folder}' has no {files}: the tokens of another mean nothing to the weights\n"
+        f"put the {files} that was published with the weights beside them"
+    )
+
+
+def require_own_tokenizer(tokenizer: str, config: Mapping[str, Any], folder: Path) -> None:
+    """Hold the tokens that a configuration calls special against a tokenizer's own.
+
+    Args:
+        tokenizer: As a `tokenizer.json` has it.
+
+    Raises:
+        UserError: One of them is an ordinary token, so that the tokenizer is another model's.
+    """
+    whole = json.loads(tokenizer)
+    own, count = {each["id"] for each in whole.get("added_tokens") or ()}, len(whole["model"].get("vocab") or ())
+    for key in (f"{each}_token_id" for each in SPECIAL):
+        said = config.get(key)
+        ordinary = [each for each in (said if isinstance(said, list) else [said]) if type(each) is int]
+        ordinary = [each for each in ordinary if 0 <= each < count and each not in own]
+        if own and ordinary:
+            raise UserError(
+                f"the tokenizer in '{folder}' is another model's: config.json has {key} {ordinary[0]}, which is an "
+                "ordinary token there\nput the tokenizer that was published with the weights beside them"
+            )
 
 
 # ---------------------------------------------------------------- timm
