@@ -1,4 +1,4 @@
-"""A task small enough to train in a test: which of two sums is larger, from four numbers."""
+"""What many tests train: a task small enough, which of two sums is larger, from four numbers; and small files."""
 
 import os
 import shutil
@@ -11,6 +11,7 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # as many workers as processors: a thre
 
 import numpy as np
 import pytest
+import soundfile
 from hypothesis import settings
 from PIL import Image
 
@@ -58,3 +59,23 @@ def pictures(tmp_path: Path) -> Path:
             for i in range(count):
                 Image.fromarray(draws.integers(0, 256, (16, 16, 3), dtype=np.uint8)).save(folder / f"{i}.png")
     return tmp_path / "pictures"
+
+
+@pytest.fixture
+def reviews(tmp_path: Path) -> str:
+    rows = [f"{a} {b} film,{label}" for a in "abcdefgh" for b in "ijklm" for label in ("good", "bad")]
+    rows = [row.replace(" film", f" {row.partition(',')[2]} film") for row in rows]
+    (tmp_path / "reviews.csv").write_text("\n".join(["text,label", *rows]))
+    return str(tmp_path / "reviews.csv")
+
+
+@pytest.fixture
+def voice(tmp_path: Path) -> str:
+    folder = tmp_path / "voice"
+    folder.mkdir()
+    draws = np.random.default_rng(0)
+    for i in range(30):
+        soundfile.write(folder / f"{i}.wav", draws.normal(0, 0.1, 4000 + 111 * i), 16000)
+    rows = [f"{i}.wav,{'yes' if i % 2 else 'no'}" for i in range(30)]
+    (folder / "metadata.csv").write_text("\n".join(["file_name,transcription", *rows]))
+    return str(folder)

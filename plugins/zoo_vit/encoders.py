@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from zoo.specs import RunSpec
@@ -25,6 +26,7 @@ OF_MASKING = r".*\.mask_token"
 OF_TEXTS = (r"text_model\..*", r"text_projection\..*", r"logit_(scale|bias)")
 """The other encoder, and what compares the two."""
 
+CLASSIFIERS = ("classifier.weight", "cls_classifier.weight")
 CLASSIFIER = Row("head.classifier", "classifier", predicts=True)
 
 Tensors = Mapping[str, Tensor]
@@ -68,7 +70,7 @@ class PictureEncoder:
             UserError: Our rooms cannot be so, or the configuration says too little.
         """
         tensors = Table((), prefix=self.prefix).named(published.tensors)
-        classes = [len(tensors[name]) for name in ("classifier.weight", "cls_classifier.weight") if name in tensors]
+        classes = [len(tensors[name]) for name in CLASSIFIERS if name in tensors]
         seen = seen_of(read_processor(published.folder, "image_processor"), published.folder)
 
         def shaped(config: Config) -> dict[str, Any]:
@@ -81,6 +83,17 @@ class PictureEncoder:
             }
 
         return read_settings(published, self._config(published), shaped)
+
+    def of_their_head(self, published: Published) -> Mapping[str, Any]:
+        """As transformers' classifier reads a picture, which those that were published without one need not be."""
+        tensors = Table((), prefix=self.prefix).named(published.tensors)
+        tensors = {name: each for name, each in tensors.items() if ".pooler." not in name}
+        if not tensors.keys() & set(CLASSIFIERS):
+            tensors["classifier.weight"] = torch.empty(0)
+        return {
+            "core.final_norm": True,
+            **read_settings(published, self._config(published), lambda config: self.shape(config, tensors)),
+        }
 
     def info(self, published: Published) -> Mapping[str, Any]:
         """Mean and deviation of each channel that the weights were trained with, and the names of the classes.

@@ -83,6 +83,10 @@ class TimmVit:
         }
 
     @staticmethod
+    def of_their_head(published: Published) -> Mapping[str, Any]:
+        return TimmVit.settings(published)
+
+    @staticmethod
     def info(published: Published) -> Mapping[str, Any]:
         """Mean and deviation of each channel that the weights were trained with, and the classes that they tell apart:
         those named, or ImageNet's of that number, by their WordNet numbers, as its folders are called."""

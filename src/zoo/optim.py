@@ -17,7 +17,7 @@ from torch.nn.modules.conv import _ConvNd
 from torch.optim import SGD, AdamW, Optimizer
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from zoo.core import FusedLinear, LowRank, Model, add_lora
+from zoo.core import FusedLinear, LowRank, Model, adapters_of, add_lora
 from zoo.errors import UserError, listing
 from zoo.specs import TrainSpec
 
@@ -54,6 +54,12 @@ def choose_trained(model: Model, train: TrainSpec) -> None:
         except ValueError as error:
             raise UserError(f"train.lora: {error}") from error
     freeze(model, train.freeze)
+    if train.lora is not None and not any(_is_trained(each) for each in adapters_of(model.core).values()):
+        raise UserError("train.freeze: it leaves no adapter to train\nleave core out of it, or train.lora")
+
+
+def _is_trained(module: nn.Module) -> bool:
+    return any(parameter.requires_grad for parameter in module.parameters())
 
 
 def freeze(model: nn.Module, patterns: Sequence[str]) -> None:
@@ -70,7 +76,7 @@ def freeze(model: nn.Module, patterns: Sequence[str]) -> None:
             raise UserError(f"train.freeze: the model has no '{pattern}'\nit has {listing(list(known), 12)}")
         for name in named:
             parameters[name].requires_grad_(False)
-    if not any(parameter.requires_grad for parameter in parameters.values()):
+    if not _is_trained(model):
         raise UserError("train.freeze: nothing is left to train\nleave the head, or something else, out of it")
 
 

@@ -98,7 +98,9 @@ class Whisper:
 
     @staticmethod
     def table(spec: RunSpec) -> Table:
-        return Table(ROWS, (r"proj_out\.weight",), PREFIX)
+        return Table(
+            ROWS, (r"proj_out\.weight",), PREFIX, tied={"proj_out.weight": "model.decoder.embed_tokens.weight"}
+        )
 
 
 def _shape(config: Mapping[str, Any]) -> dict[str, Any]:

@@ -116,12 +116,20 @@ DISTILBERT = Encoder("distilbert", "distilbert.", distilbert_rows(), distilbert_
 MASKED_BERT = Pretrained(
     BERT,
     masked_rows("cls.predictions.transform.dense", "cls.predictions.transform.LayerNorm", "cls.predictions.bias"),
+    "cls.predictions.decoder",
     act="hidden_act",
 )
-MASKED_ROBERTA = Pretrained(ROBERTA, masked_rows("lm_head.dense", "lm_head.layer_norm", "lm_head.bias"))
+MASKED_ROBERTA = Pretrained(
+    ROBERTA, masked_rows("lm_head.dense", "lm_head.layer_norm", "lm_head.bias"), "lm_head.decoder"
+)
 MASKED_ELECTRA = Pretrained(
-    ELECTRA, masked_rows("generator_predictions.dense", "generator_predictions.LayerNorm", "generator_lm_head.bias")
+    ELECTRA,
+    masked_rows("generator_predictions.dense", "generator_predictions.LayerNorm", "generator_lm_head.bias"),
+    "generator_lm_head",
 )
 MASKED_DISTILBERT = Pretrained(
-    DISTILBERT, masked_rows("vocab_transform", "vocab_layer_norm", "vocab_projector.bias"), act="activation"
+    DISTILBERT,
+    masked_rows("vocab_transform", "vocab_layer_norm", "vocab_projector.bias"),
+    "vocab_projector",
+    act="activation",
 )

@@ -60,6 +60,9 @@ class Decoder:
         tied = bool(published.config.get("tie_word_embeddings", self.tied))
         return {**rest, "head.tied": tied, "head.bias": "lm_head.bias" in published.tensors}
 
+    def of_their_head(self, published: Published) -> Mapping[str, Any]:
+        return self.settings(published)
+
     def info(self, published: Published) -> Mapping[str, Any]:
         """The tokenizer, and what begins and ends a text, where the configuration says it."""
         begin, end = (published.config.get(f"{each}_token_id") for each in ("bos", "eos"))

@@ -98,6 +98,10 @@ class Encoder:
         tokenizer = str(published.folder / tokenizers.FILE)
         return {**shape, "embed.tokenizer": tokenizer, **_pooling(published), **_num_classes(published)}
 
+    def of_their_head(self, published: Published) -> Mapping[str, Any]:
+        """As transformers' classifier reads a text, whatever sentence-transformers makes of it."""
+        return read_settings(published, published.config, self.shape)
+
     def info(self, published: Published) -> Mapping[str, Any]:
         """The tokenizer, and the classes where the weights have a classifier of named ones.
 
@@ -126,12 +130,14 @@ class Pretrained:
 
     Args:
         head: Its rows.
+        scores: The layer that scores tokens, whose weight is the table of tokens again.
         act: The configuration's key of the head's activation; None is GELU always.
         layer_bias: Whether the head's layer has a bias, by the configuration.
     """
 
     encoder: Encoder
     head: tuple[Row, ...]
+    scores: str
     act: str | None = None
     layer_bias: Callable[[Mapping[str, Any]], bool] = lambda config: True
     task: str = "masked-lm"
@@ -162,12 +168,17 @@ class Pretrained:
         rest = {key: value for key, value in of_encoder if not key.startswith("head.")}
         return {**rest, "head.activation": named, "head.layer_bias": self.layer_bias(config)}
 
+    def of_their_head(self, published: Published) -> Mapping[str, Any]:
+        return self.settings(published)
+
     def info(self, published: Published) -> Mapping[str, Any]:
         return {"tokenizer": self.encoder.info(published)["tokenizer"]}
 
     def table(self, spec: RunSpec) -> Table:
-        body = [row for row in self.encoder.rows if not row.ours.startswith("head.")]
-        return Table((*body, *self.head), OF_CLASSIFIERS, self.encoder.prefix, OLDER | TIED)
+        rows = (*(row for row in self.encoder.rows if not row.ours.startswith("head.")), *self.head)
+        names = {row.ours: str(row.theirs) for row in rows}
+        tied = {f"{self.scores}.weight": f"{names['embed.table']}.weight", f"{self.scores}.bias": names["head.bias"]}
+        return Table(rows, OF_CLASSIFIERS, self.encoder.prefix, OLDER | TIED, tied=tied)
 
 
 def _num_classes(published: Published) -> dict[str, Any]:

@@ -4,13 +4,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from zoo.errors import UserError
-from zoo.weights import Form, Row
+from zoo.weights import TRANSPOSED, Row
 from zoo.weights.configuration import activation
 from zoo_text.weights.decoder import AS_DECODERS, OF_WRITERS, Decoder
 from zoo_text.weights.encoder import ALL_BIASES, Encoder
-
-TRANSPOSED = Form(lambda x: x.t(), lambda x: x.t())
-"""A matrix whose rows are ours' columns; what has one axis stays."""
 
 
 def gpt2_rows() -> tuple[Row, ...]:

@@ -76,6 +76,7 @@ MODERNBERT = Encoder("modernbert", "model.", modernbert_rows(), modernbert_shape
 MASKED_MODERNBERT = Pretrained(
     MODERNBERT,
     masked_rows("head.dense", "head.norm", "decoder.bias"),
+    "decoder",
     act="classifier_activation",
     layer_bias=lambda config: bool(config.get("classifier_bias")),
 )

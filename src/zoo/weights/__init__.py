@@ -11,20 +11,44 @@ from zoo.files import read_json
 if TYPE_CHECKING:
     from zoo.weights.family import Family
     from zoo.weights.files import Published, read_published
-    from zoo.weights.table import LEADING, SAME, Form, Placed, Resizable, Row, Table, from_published, to_published
+    from zoo.weights.table import (
+        LEADING,
+        SAME,
+        TRANSPOSED,
+        Form,
+        Placed,
+        Resizable,
+        Row,
+        Table,
+        from_published,
+        to_published,
+    )
 
 _LAZY = {
     "Family": "family",
     "Published": "files",
     "read_published": "files",
     **dict.fromkeys(
-        ("LEADING", "SAME", "Form", "Placed", "Resizable", "Row", "Table", "from_published", "to_published"), "table"
+        (
+            "LEADING",
+            "SAME",
+            "TRANSPOSED",
+            "Form",
+            "Placed",
+            "Resizable",
+            "Row",
+            "Table",
+            "from_published",
+            "to_published",
+        ),
+        "table",
     ),
 }
 
 __all__ = [
     "LEADING",
     "SAME",
+    "TRANSPOSED",
     "Family",
     "Form",
     "Placed",

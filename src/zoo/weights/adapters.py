@@ -26,11 +26,31 @@ PREFIX = "base_model.model."
 PLAIN: Mapping[str, Any] = {
     "peft_type": "LORA",
     "bias": "none",
-    **dict.fromkeys(("fan_in_fan_out", "lora_bias", "use_dora", "use_qalora", "use_bdlora"), False),
+    **dict.fromkeys(("lora_bias", "use_dora", "use_qalora", "use_bdlora"), False),
     **dict.fromkeys(("target_parameters", "trainable_token_indices", "layer_replication", "alora_invocation_tokens")),
     **dict.fromkeys(("arrow_config", "corda_config", "kasa_config", "lora_ga_config", "monteclora_config")),
 }
-"""What makes adapters more than B A; a configuration that says otherwise is refused."""
+"""What makes adapters more than B A; a configuration that says otherwise is refused. Of `fan_in_fan_out` PEFT goes by
+the kind of module, whatever is said."""
+CONV1D = ("gpt2",)
+"""Kinds whose projections lie in files as (in, out)."""
+OF_ATTENTION = {
+    "attention.attention.query": "attention.q_proj",
+    "attention.attention.key": "attention.k_proj",
+    "attention.attention.value": "attention.v_proj",
+    "attention.output.dense": "attention.o_proj",
+}
+OF_VIT = {
+    "encoder.layer": "layers",
+    **OF_ATTENTION,
+    "intermediate.dense": "mlp.fc1",
+    "output.dense": "mlp.fc2",
+}
+IN_MEMORY: Mapping[str, Mapping[str, str]] = {
+    **dict.fromkeys(("vit", "deit"), OF_VIT),
+    **dict.fromkeys(("dinov2", "dinov2_with_registers"), OF_ATTENTION),
+}
+"""Kinds whose modules transformers, from version 5 on, calls otherwise in memory, as PEFT does, than in files."""
 STARTS = (True, False, "gaussian", "eva")
 """Of A and B, as `init_lora_weights` has it. Others, such as PiSSA and OLoRA, take from the base what B A begins with,
 and PEFT does so again when it loads them: their B A is no change of the base as it lies here."""
@@ -38,6 +58,20 @@ PATTERN = re.compile(r"(?:[\w.|^-]|\\[.d]|\[[\w-]+\]|[*+])*")
 """Of the regular expressions by which modules have an alpha of their own: without groups, whose repetition may take
 for ever."""
 MOST_REPEATS = 2
+
+
+def as_in_memory(name: str, published: Published) -> str:
+    """What PEFT calls a published tensor or module."""
+    for old, new in IN_MEMORY.get(str(published.config.get("model_type")), {}).items():
+        name = re.sub(rf"(^|\.){re.escape(old)}\.", rf"\g<1>{new}.", f"{name}.").removesuffix(".")
+    return name
+
+
+def as_in_file(name: str, published: Published) -> str:
+    """What a file calls what PEFT does; what PEFT called so before transformers 5, it calls so still."""
+    for old, new in reversed(list(IN_MEMORY.get(str(published.config.get("model_type")), {}).items())):
+        name = re.sub(rf"(^|\.){re.escape(new)}\.", rf"\g<1>{old}.", f"{name}.").removesuffix(".")
+    return name
 
 
 def has_adapters(place: Path) -> bool:
@@ -90,10 +124,12 @@ def _merged(
 ) -> dict[str, Tensor]:
     bare = {re.sub(r"\.modules_to_save(\.default)?", "", name.removeprefix(PREFIX)): t for name, t in adapters.items()}
     modules = [name.removesuffix(".lora_A.weight") for name in bare if name.endswith(".lora_A.weight")]
-    of_base, of_adapters = _prefixes(modules, base.tensors)
+    of_base, of_adapters = _prefixes([as_in_file(module, base) for module in modules], base.tensors)
     found = {of_base + name: tensor for name, tensor in base.tensors.items()}
+    turned = base.config.get("model_type") in CONV1D
 
     def theirs(name: str) -> str:
+        name = as_in_file(name, base)
         return name if name in found else of_adapters + name
 
     strange: list[str] = []
@@ -101,10 +137,12 @@ def _merged(
         name, down = theirs(f"{module}.weight"), bare.pop(f"{module}.lora_A.weight")
         up = bare.pop(f"{module}.lora_B.weight", None)
         weight = found.get(name)
-        if weight is None or up is None or (*up.shape[:1], *down.shape[1:]) != tuple(weight.shape):
+        shape = None if up is None else (*up.shape[:1], *down.shape[1:])[:: -1 if turned else 1]
+        if weight is None or up is None or shape != tuple(weight.shape):
             strange.append(module)
         else:  # in float64: a run that began so is known by the hash of what comes out
             product = up.double() @ down.double()
+            product = product.t() if turned else product
             found[name] = (weight.double() + _scale(module, down.shape[0], config) * product).to(weight.dtype)
     strange += [name for name in bare if "lora_" in name or ".base_layer." in name]
     if strange or not modules:

@@ -6,8 +6,9 @@ each other in zeros, and their A's beneath each other: B A is the same, its rank
 
 import json
 import re
+import warnings
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,16 +17,20 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from zoo.core import LowRank, adapters_of, drop_lora
-from zoo.errors import UserError, listing
+from zoo.errors import RunWarning, UserError, listing
 from zoo.files import user_path
 from zoo.run import Run, open_run
-from zoo.weights.adapters import CONFIG, PREFIX, TENSORS
-from zoo.weights.start import start_of
-from zoo.weights.table import SAME, Place, places_of
+from zoo.weights.adapters import CONFIG, PREFIX, TENSORS, as_in_memory
+from zoo.weights.start import Start, start_of
+from zoo.weights.table import SAME, TRANSPOSED, Form, Place, Table, places_of
+
+OF_TARGETS = ("head.num_classes",)
+"""What the data decides, and a library's head takes as it is."""
 
 
 def export(run: str | Path | Run, out: str | Path) -> Path:
-    """Write the adapters and the head of a run's best checkpoint, in the names of the weights that it began with.
+    """Write the adapters of a run's best checkpoint, in the names of the weights that it began with, and its head where
+    the library's own model computes the same with it; where not, a `RunWarning` says so.
 
     Args:
         out: A new or an empty folder.
@@ -52,67 +57,103 @@ def export(run: str | Path | Run, out: str | Path) -> Path:
     model = run.load_adapted(run.checkpoint())
     adapters = adapters_of(model.core)
     drop_lora(model.core)
-    tensors: dict[str, Tensor] = {}
-    alphas: dict[str, float] = {}
-    unsaid: list[str] = []
-    head: dict[str, Tensor] = {}
     table = start.family.table(spec)
-    for place in places_of(model, table):
+    places = list(places_of(model, table))
+    head = _head(run, start, places, table)
+    # The library's model for the task has the encoder within; the bare one, which a head of one's own goes upon, is it.
+    inner = "" if head or any(name.startswith(table.prefix) for name in start.published.tensors) else table.prefix
+    parts: dict[str, tuple[Tensor, Tensor]] = {}
+    alphas: dict[str, float] = {}
+    for place in places:
         module, _, kind = place.name.rpartition(".")
         adapted = adapters.get(module.removeprefix("core.")) if kind == "weight" else None
-        if adapted is None and not place.name.startswith("head."):
+        if adapted is None:
             continue
-        if place.row is None or (adapted is not None and place.row.form is not SAME):
-            unsaid.append(place.name)
-        elif adapted is None:
-            head |= place.published
-        else:
-            for name, (down, up) in _parts(adapted, place).items():
-                own = name.removesuffix(".weight")
-                tensors |= {f"{PREFIX}{own}.lora_A.weight": down, f"{PREFIX}{own}.lora_B.weight": up}
-                alphas[own] = adapted.scale * len(down)
-    if unsaid:
-        raise UserError(
-            f"{listing(unsaid, 4)} of '{run.folder}' cannot be said in the names of {start.family.name}\n"
-            "export a run whose head is that of the published model"
-        )
-    tensors |= {f"{PREFIX}{name}": tensor for name, tensor in table.published(head).items()}
+        if place.row is None or place.row.form not in (SAME, TRANSPOSED):
+            raise UserError(f"'{place.name}' of '{run.folder}' cannot be said in the names of {start.family.name}")
+        for name, low_rank in _parts(adapted, place, place.row.form).items():
+            own = as_in_memory(name.removeprefix(inner).removesuffix(".weight"), start.published)
+            parts[own], alphas[own] = low_rank, adapted.scale * len(low_rank[0])
+    low_ranks = {
+        f"{own}.lora_{each}.weight": part
+        for own, low_rank in parts.items()
+        for each, part in zip("AB", low_rank, strict=True)
+    }
+    head = {as_in_memory(name, start.published): each for name, each in head.items()}
     folder.mkdir(parents=True, exist_ok=True)
-    save_file({name: each.detach().contiguous().clone() for name, each in tensors.items()}, folder / TENSORS[0])
-    config = _config(tensors, alphas, Path(spec.weights.source))
+    written = {f"{PREFIX}{name}": each.detach().contiguous().clone() for name, each in (low_ranks | head).items()}
+    save_file(written, folder / TENSORS[0])
+    turned = any(place.row is not None and place.row.form is TRANSPOSED for place in places)
+    ranks = {own: len(down) for own, (down, _) in parts.items()}
+    config = _config(ranks, alphas, head, Path(spec.weights.source), turned=turned)
     (folder / CONFIG).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
     return folder
 
 
-def _parts(adapted: LowRank, place: Place) -> dict[str, tuple[Tensor, Tensor]]:
+def _head(run: Run, start: Start, places: Sequence[Place], table: Table) -> dict[str, Tensor]:
+    """The head as published, with what PEFT needs beside it. None of it, with a `RunWarning`, where the library's own
+    model does something else with it."""
+    of_head = [place for place in places if place.name.startswith("head.")]
+    theirs = getattr(start.family, "of_their_head", lambda published: {})(start.published)
+    ours = {**start.settings, **{f"head.{key}": value for key, value in run.spec.head.items()}}
+    other = [
+        f"{key} {ours.get(key)}, not {value}"
+        for key, value in theirs.items()
+        if key.startswith(("core.", "head.")) and ours.get(key) != value and key not in OF_TARGETS
+    ]
+    other += [f"{place.name}, which has no name there" for place in of_head if place.row is None]
+    if other:
+        warnings.warn(
+            f"the head of '{run.folder}' is not that of {start.family.name} and stays with the run: it has "
+            f"{listing(other, 4)}\nthe adapters alone are written: whoever reads them needs a head of their own",
+            RunWarning,
+            stacklevel=3,
+        )
+        return {}
+    head = table.published({name: each for place in of_head for name, each in place.published.items()})
+    known = table.published({name: each for place in places for name, each in place.published.items()})
+    saved = _outer(head)
+    for again, name in table.tied.items():  # PEFT keeps modules whole, and each with parameters of its own
+        if again not in head and (name in head or any(again.startswith(f"{each}.") for each in saved)):
+            head[again] = known[name]
+    return head
+
+
+def _parts(adapted: LowRank, place: Place, form: Form) -> dict[str, tuple[Tensor, Tensor]]:
     """A and B of each published weight that is stacked into ours, and adapted."""
     found: dict[str, tuple[Tensor, Tensor]] = {}
     begin = 0
     for name, tensor in place.published.items():
-        end = begin + len(tensor)
+        width = len(form.read(tensor))
+        end = begin + width
         downs: list[Tensor] = []
         ups: list[Tensor] = []
         first = 0
-        for i, width in enumerate(adapted.widths):
-            above, below = max(first, begin), min(first + width, end)
+        for i, rows in enumerate(adapted.widths):
+            above, below = max(first, begin), min(first + rows, end)
             if str(i) in adapted.down and above < below:
                 up = adapted.up[str(i)]
-                ups.append(up.new_zeros(len(tensor), up.shape[1]))
+                ups.append(up.new_zeros(width, up.shape[1]))
                 ups[-1][above - begin : below - begin] = up[above - first : below - first]
                 downs.append(adapted.down[str(i)])
-            first += width
+            first += rows
         if downs:
             found[name] = torch.cat(downs), torch.cat(ups, 1)
         begin = end
     return found
 
 
-def _config(tensors: Mapping[str, Tensor], alphas: Mapping[str, float], source: Path) -> dict[str, Any]:
+def _outer(names: Iterable[str]) -> list[str]:
+    """The modules of parameters, without those within others."""
+    modules = {name.rpartition(".")[0] for name in names}
+    return sorted(each for each in modules if not any(each.startswith(f"{other}.") for other in modules))
+
+
+def _config(
+    ranks: Mapping[str, int], alphas: Mapping[str, float], head: Iterable[str], source: Path, *, turned: bool
+) -> dict[str, Any]:
     """As PEFT's `LoraConfig` has it; where modules differ, the rank and alpha of most are everyone's."""
-    ranks = {module: len(tensors[f"{PREFIX}{module}.lora_A.weight"]) for module in alphas}
     (most, _), *_ = Counter((ranks[module], alphas[module]) for module in alphas).most_common(1)
-    saved = {name.removeprefix(PREFIX).rpartition(".")[0] for name in tensors if ".lora_" not in name}
-    outer = [each for each in saved if not any(each.startswith(f"{other}.") for other in saved)]
     name, revision = _base(source)
     return {
         "peft_type": "LORA",
@@ -123,9 +164,9 @@ def _config(tensors: Mapping[str, Tensor], alphas: Mapping[str, float], source: 
         "lora_alpha": _plain(most[1]),
         "lora_dropout": 0.0,
         "bias": "none",
-        "fan_in_fan_out": False,
+        "fan_in_fan_out": turned,
         "target_modules": sorted(alphas),
-        "modules_to_save": sorted(outer) or None,
+        "modules_to_save": _outer(head) or None,
         "rank_pattern": {module: rank for module, rank in ranks.items() if (rank, alphas[module]) != most},
         "alpha_pattern": {module: _plain(a) for module, a in alphas.items() if (ranks[module], a) != most},
         "inference_mode": True,

@@ -9,7 +9,11 @@ from zoo.weights.table import Table
 
 
 class Family(Protocol):
-    """Published weights of one kind, in a task's own words."""
+    """Published weights of one kind, in a task's own words.
+
+    It may have `of_their_head` too, as `settings`: what the library's own model computes once it has a head, where a
+    spec may say otherwise. Adapters leave with their head only where it says the same.
+    """
 
     @property
     def name(self) -> str: ...

@@ -32,6 +32,8 @@ class Form(NamedTuple):
 SAME = Form(lambda x: x, lambda x: x)
 LEADING = Form(lambda x: x[0], lambda x: x[None])
 """An axis of length 1 before ours."""
+TRANSPOSED = Form(lambda x: x.t(), lambda x: x.t())
+"""A matrix whose rows are ours' columns, as those of GPT-2's `Conv1D`; what has one axis stays."""
 
 
 @dataclass(frozen=True)
@@ -78,6 +80,7 @@ class Table:
         prefix: Before the names of all but the head; a publication without a head may lack it.
         older: Ends of names as older publications have them, and how the rows have them.
         parts: Published tensors that hold several, one after another along the first axis, and how the rows call each.
+        tied: What the library's model has as a parameter again, and of which published tensor; no file holds it.
         adapt: What is made of all tensors before the rows read them, by the library that they are of.
     """
 
@@ -86,6 +89,7 @@ class Table:
     prefix: str = ""
     older: Mapping[str, str] = field(default_factory=dict[str, str])
     parts: Mapping[str, Sequence[str]] = field(default_factory=dict[str, Sequence[str]])
+    tied: Mapping[str, str] = field(default_factory=dict[str, str])
     adapt: Callable[[nn.Module, Mapping[str, Tensor]], Mapping[str, Tensor]] | None = None
 
     def named(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -1,0 +1,274 @@
+"""Adapters leave for PEFT and come from it, family by family: merged by it, the weights are what ours are."""
+
+import json
+import shutil
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import peft
+import pytest
+import tiny_whisper
+import torch
+import transformers
+from published_transformers import SMALL, publish_speech, publish_text
+from safetensors.torch import load_file
+from tokenizers import Tokenizer
+from torch import nn
+
+import zoo
+from zoo.core import Layout
+from zoo.errors import RunWarning, UserError
+from zoo.run import Run
+from zoo.weights import Published, from_published, read_published, to_published
+from zoo.weights.adapters import read_adapted
+from zoo.weights.start import open_start, start_of
+
+TEXTS = dict.fromkeys(("bert", "roberta", "distilbert", "electra"), transformers.AutoModelForSequenceClassification)
+TEXTS |= dict.fromkeys(("modernbert", "gpt2", "qwen2"), transformers.AutoModelForSequenceClassification)
+MASKED = ("bert", "roberta", "distilbert", "electra", "modernbert")
+CAUSAL = ("gpt2", "qwen2", "llama")
+PICTURES: dict[str, tuple[Any, dict[str, Any]]] = {
+    "vit": (transformers.ViTForImageClassification, {}),
+    "deit": (transformers.DeiTForImageClassificationWithTeacher, {}),
+    "dinov2": (transformers.Dinov2ForImageClassification, {}),
+    "dinov2_with_registers": (transformers.Dinov2WithRegistersForImageClassification, {"num_register_tokens": 2}),
+}
+SETTINGS = {
+    "train.steps": 3,
+    "train.lr": 3e-2,
+    "train.precision": "fp32",
+    "train.lora.rank": 3,
+    "train.lora.alpha": 7.5,
+}
+ALL = ["q", "k", "v", "out", "fc1", "fc2"]
+TOKENS = torch.arange(40).view(2, 20) % 30 + 4
+TOKENS[:, -1] = 3  # which ends a text
+SEEN = torch.linspace(-1, 1, 2 * 3 * 28 * 28).view(2, 3, 28, 28).sin()
+
+
+def adapted(name: str, task: str, weights: Path, data: str | Path, out: Path, **settings: Any) -> Run:
+    """A run with adapters that learnt much in little."""
+    theirs = open_start(weights, task).settings
+    sizes = ("dim", "depth", "num_heads", "num_kv_heads", "head_dim", "mlp_dim")
+    asked = {key: theirs[key] for each in sizes if theirs.get(key := f"core.{each}") is not None}
+    asked |= SETTINGS | {"train.lora.targets": ALL} | {key.replace("__", "."): each for key, each in settings.items()}
+    return zoo.train(name, task=task, weights=weights, data=str(data), settings=asked, out=out, show_progress=False)
+
+
+def differing(run: Run, published: Published) -> dict[str, float]:
+    """Where a run's weights are not those published, and by how much."""
+    start = start_of(run.spec)
+    assert start is not None
+    model = run.load_model()
+    placed = from_published(model, published.tensors, start.family.table(run.spec))
+    assert not placed.new
+    ours = model.state_dict()
+    found = {name: float((each - ours[name]).abs().max()) for name, each in placed.tensors.items()}
+    return {name: each for name, each in found.items() if each > 1e-6}
+
+
+def merged(base: Any, adapters: Path, place: Path, beside: Path) -> Published:
+    """What PEFT makes of a model of transformers and adapters, as transformers writes it."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # such as of adapters that found no place
+        warnings.filterwarnings("ignore", category=FutureWarning)
+        warnings.filterwarnings("ignore", ".*(a tied layer is part|no longer tied)")  # both are there
+        whole = peft.PeftModel.from_pretrained(base, adapters).merge_and_unload()
+    whole.save_pretrained(place)
+    for file in beside.glob("*token*"):
+        shutil.copy(file, place)
+    return read_published(place)
+
+
+# ---------------------------------------------------------------- ours leave
+
+
+@pytest.mark.parametrize("kind", TEXTS)
+def test_a_classifier_of_texts_is_the_same_in_peft(kind: str, reviews: str, tmp_path: Path) -> None:
+    publish_text(tmp_path / "base", kind)
+    run = adapted("text-micro", "text-classification", tmp_path / "base", reviews, tmp_path / "run")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", RunWarning)
+        zoo.export(run, tmp_path / "out")
+    base = TEXTS[kind].from_pretrained(tmp_path / "base")
+    with torch.no_grad():
+        inputs = {"tokens": TOKENS.flatten(), "layout": Layout.from_lengths([20, 20])}
+        ours = run.load_model()(inputs).logits
+        before = base.eval()(input_ids=TOKENS).logits
+        after = peft.PeftModel.from_pretrained(base, tmp_path / "out").eval()(input_ids=TOKENS).logits
+    assert (before - after).abs().max() > 1e-2, "the adapters learnt something"
+    torch.testing.assert_close(after, ours, rtol=1e-5, atol=1e-5)
+    again = TEXTS[kind].from_pretrained(tmp_path / "base")
+    assert not differing(run, merged(again, tmp_path / "out", tmp_path / "merged", tmp_path / "base"))
+
+
+@pytest.mark.parametrize(
+    ("task", "kind"), [*(("masked-lm", each) for each in MASKED), *(("causal-lm", each) for each in CAUSAL)]
+)
+def test_a_language_model_is_the_same_in_peft(task: str, kind: str, reviews: str, tmp_path: Path) -> None:
+    maker = transformers.AutoModelForMaskedLM if task == "masked-lm" else transformers.AutoModelForCausalLM
+    publish_text(tmp_path / "base", kind, maker, vocab_size=37)
+    words = Tokenizer.from_file(str(tmp_path / "base" / "tokenizer.json"))
+    words.add_special_tokens(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"])
+    words.save(str(tmp_path / "base" / "tokenizer.json"))
+    run = adapted("text-micro", task, tmp_path / "base", reviews, tmp_path / "run")
+    zoo.export(run, tmp_path / "out")
+    base = maker.from_pretrained(tmp_path / "base")
+    assert not differing(run, merged(base, tmp_path / "out", tmp_path / "merged", tmp_path / "base"))
+    config = json.loads((tmp_path / "out" / "adapter_config.json").read_text())
+    assert config["fan_in_fan_out"] == (kind == "gpt2")
+    model = peft.PeftModel.from_pretrained(maker.from_pretrained(tmp_path / "base"), tmp_path / "out")
+    start, whole = start_of(run.spec), maker.from_pretrained(tmp_path / "base")
+    assert start is not None
+    told = whole.load_state_dict(to_published(run.load_model(), start.family.table(run.spec)), strict=False)
+    assert not told.unexpected_keys
+    with torch.no_grad():  # masked models score by the table of tokens
+        theirs, ours = (each.eval()(input_ids=TOKENS).logits for each in (model, whole))
+    torch.testing.assert_close(theirs, ours, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", PICTURES)
+def test_a_classifier_of_pictures_is_the_same_in_peft(kind: str, pictures: Path, tmp_path: Path) -> None:
+    base = published_pictures(tmp_path / "base", kind)
+    run = adapted("vit-micro", "image-classification", tmp_path / "base", pictures, tmp_path / "run")
+    zoo.export(run, tmp_path / "out")
+    model = peft.PeftModel.from_pretrained(base, tmp_path / "out").eval()
+    with torch.no_grad():
+        ours = run.load_model()({"image": SEEN}).logits
+        torch.testing.assert_close(model(pixel_values=SEEN).logits, ours, rtol=1e-5, atol=1e-5)
+    again = PICTURES[kind][0].from_pretrained(tmp_path / "base")
+    assert not differing(run, merged(again, tmp_path / "out", tmp_path / "merged", tmp_path / "base"))
+
+
+def published_pictures(place: Path, kind: str) -> Any:
+    torch.manual_seed(0)
+    maker, options = PICTURES[kind]
+    config = transformers.AutoConfig.for_model(kind, image_size=28, patch_size=7, **{**SMALL, **options})
+    model = maker(config)
+    for name, each in model.named_parameters():
+        if "classifier" in name:
+            nn.init.normal_(each)
+    model.save_pretrained(place)
+    return maker.from_pretrained(place)
+
+
+@pytest.mark.parametrize("kind", ["wav2vec2", "hubert"])
+def test_a_recogniser_is_the_same_in_peft(kind: str, voice: str, tmp_path: Path) -> None:
+    publish_speech(tmp_path / "base", kind)
+    run = adapted("wav2vec2-base", "speech-to-text", tmp_path / "base", voice, tmp_path / "run")
+    zoo.export(run, tmp_path / "out")
+    rows = run.spec.head["num_symbols"]
+    base = transformers.AutoModelForCTC.from_pretrained(
+        tmp_path / "base", vocab_size=rows, ignore_mismatched_sizes=True
+    )
+    assert not differing(run, merged(base, tmp_path / "out", tmp_path / "merged", tmp_path / "base"))
+
+
+def test_a_writer_of_speech_is_the_same_in_peft(voice: str, tmp_path: Path) -> None:
+    tiny_whisper.publish(tmp_path / "base")
+    run = adapted("whisper-tiny", "speech-seq2seq", tmp_path / "base", voice, tmp_path / "run", decode__language="en")
+    zoo.export(run, tmp_path / "out")
+    maker = transformers.WhisperForConditionalGeneration
+    base = maker.from_pretrained(tmp_path / "base")
+    model = peft.PeftModel.from_pretrained(base, tmp_path / "out").eval()
+    frames, said = torch.randn(1, 80, 100), torch.arange(9)[None] + 60
+    with torch.no_grad():
+        adapted_scores = model(input_features=frames, decoder_input_ids=said).logits
+    found = merged(maker.from_pretrained(tmp_path / "base"), tmp_path / "out", tmp_path / "merged", tmp_path / "base")
+    assert not differing(run, found)
+    with torch.no_grad():
+        whole = maker.from_pretrained(tmp_path / "merged").eval()
+        scores = whole(input_features=frames, decoder_input_ids=said).logits
+    torch.testing.assert_close(adapted_scores, scores, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("settings", "what"),
+    [
+        ({"head__pool": "mean", "head__pooler": None}, r"head.pool mean, not cls, head.pooler None, not tanh"),
+        ({"head__pool": "seq"}, r"head.score.* has no name there"),
+    ],
+    ids=["mean", "seq"],
+)
+def test_a_head_that_is_not_the_library_s_stays(
+    settings: dict[str, Any], what: str, reviews: str, tmp_path: Path
+) -> None:
+    publish_text(tmp_path / "base", "bert", transformers.AutoModel)
+    run = adapted("text-micro", "text-classification", tmp_path / "base", reviews, tmp_path / "run", **settings)
+    with pytest.warns(RunWarning, match=rf"is not that of bert and stays with the run: it has .*{what}"):
+        zoo.export(run, tmp_path / "out")
+    names = load_file(tmp_path / "out" / "adapter_model.safetensors")
+    assert all(".lora_" in name for name in names)
+    base = transformers.BertModel.from_pretrained(tmp_path / "base")
+    model = peft.PeftModel.from_pretrained(base, tmp_path / "out").eval()
+    with torch.no_grad():
+        inputs = {"tokens": TOKENS.flatten(), "layout": Layout.from_lengths([20, 20])}
+        states = run.load_model()(inputs, return_intermediates=True).intermediates.output
+        theirs = model(input_ids=TOKENS).last_hidden_state
+    torch.testing.assert_close(states.view_as(theirs), theirs, rtol=1e-5, atol=1e-5)
+
+
+def test_sentences_pool_as_their_publication_and_not_as_bert(reviews: str, tmp_path: Path) -> None:
+    publish_text(tmp_path / "base", "bert", transformers.AutoModel)
+    (tmp_path / "base" / "1_Pooling").mkdir()
+    (tmp_path / "base" / "1_Pooling" / "config.json").write_text('{"pooling_mode_mean_tokens": true}')
+    run = adapted("text-micro", "text-classification", tmp_path / "base", reviews, tmp_path / "run")
+    with pytest.warns(RunWarning, match="it has head.pool mean, not cls"):
+        zoo.export(run, tmp_path / "out")
+
+
+def test_adapters_that_are_frozen_are_refused(reviews: str, tmp_path: Path) -> None:
+    publish_text(tmp_path / "base", "bert")
+    for frozen in (["core"], ["core.blocks"], ["core.blocks.*.parametrizations"]):
+        with pytest.raises(UserError, match=r"train.freeze: it leaves no adapter to train\nleave core out of it"):
+            adapted(
+                "text-micro", "text-classification", tmp_path / "base", reviews, tmp_path / "run", train__freeze=frozen
+            )
+    assert not (tmp_path / "run").exists()
+
+
+# ---------------------------------------------------------------- PEFT's come
+
+
+CASES: Mapping[str, tuple[Any, list[str]]] = {
+    "bert": (transformers.AutoModelForSequenceClassification, ["query", "output.dense"]),
+    "distilbert": (transformers.AutoModelForSequenceClassification, ["q_lin", "lin1"]),
+    "modernbert": (transformers.AutoModelForSequenceClassification, ["Wqkv", "Wo"]),
+    "gpt2": (transformers.AutoModelForCausalLM, ["c_attn", "c_proj"]),
+    "qwen2": (transformers.AutoModelForCausalLM, ["q_proj", "up_proj"]),
+    **{kind: (maker, ["q_proj", "o_proj", "fc2"]) for kind, (maker, _) in PICTURES.items()},
+}
+
+
+@pytest.mark.parametrize("kind", CASES)
+def test_what_peft_learnt_is_read_as_peft_merges_it(kind: str, tmp_path: Path) -> None:
+    maker, targets = CASES[kind]
+    if kind in PICTURES:
+        published_pictures(tmp_path / "base", kind)
+    else:
+        publish_text(tmp_path / "base", kind, maker)
+    config = peft.LoraConfig(r=4, lora_alpha=6, target_modules=targets, fan_in_fan_out=kind == "gpt2")
+    model = peft.get_peft_model(maker.from_pretrained(tmp_path / "base"), config)
+    for name, parameter in model.named_parameters():
+        if "lora_" in name:
+            nn.init.normal_(parameter, std=0.1)
+    model.save_pretrained(tmp_path / "adapters")
+    model.merge_and_unload().save_pretrained(tmp_path / "merged")
+    file = tmp_path / "adapters" / "adapter_config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"base_model_name_or_path": str(tmp_path / "base")}))
+    found, wanted, before = (
+        each.tensors
+        for each in (
+            read_adapted(tmp_path / "adapters"),
+            read_published(tmp_path / "merged"),
+            read_published(tmp_path / "base"),
+        )
+    )
+    assert found.keys() == wanted.keys()
+    torch.testing.assert_close(dict(found), dict(wanted), rtol=1e-6, atol=1e-6)
+    changed = [name for name, each in before.items() if not torch.equal(each, wanted[name])]
+    assert len(changed) == 2 * len(targets) + (2 if kind in ("modernbert", "gpt2") else 0) + (
+        2 if kind == "bert" else 0
+    )
