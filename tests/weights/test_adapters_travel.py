@@ -187,7 +187,10 @@ def test_a_writer_of_speech_is_the_same_in_peft(voice: str, tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("settings", "what"),
     [
-        ({"head__pool": "mean", "head__pooler": None}, r"head.pool mean, not cls, head.pooler None, not tanh"),
+        (
+            {"head__pool": "mean", "head__pooler": None},
+            r"head.pool mean, not cls, head.pooler null, not tanh\n.* with --set head.pool=cls --set head.pooler=tanh",
+        ),
         ({"head__pool": "seq"}, r"head.score.* has no name there"),
     ],
     ids=["mean", "seq"],

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterable
-from typing import Any, get_args, get_origin
+from typing import Any, cast, get_args, get_origin
 
 from pydantic import BaseModel
 from pydantic_core import ErrorDetails
@@ -95,6 +95,19 @@ def said(value: Any) -> str:
             return "a mapping"
         case _:
             return "a list"
+
+
+def as_yaml(value: Any) -> str:
+    """A value as YAML has it, and a command takes it."""
+    match value:
+        case None:
+            return "null"
+        case bool():
+            return str(value).lower()
+        case list():
+            return f"[{', '.join(as_yaml(each) for each in cast('list[Any]', value))}]"
+        case _:
+            return str(value)
 
 
 def _remedy(kind: str, given: Any) -> str:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from zoo.catalogue.wording import as_yaml
 from zoo.cli.output import note, print_json, print_table
 from zoo.errors import UserError, counted
 
@@ -221,7 +222,7 @@ def _print_model(document: dict[str, Any]) -> None:
         print_table(WEIGHTS, [_weights(key, each) for key, each in document["weights"].items()])
         print()
     values = leaves({room: spec[room] for room in ROOMS})
-    rows = [(".".join(map(str, keys)), _plain(value)) for keys, value in values]
+    rows = [(".".join(map(str, keys)), as_yaml(value)) for keys, value in values]
     print_table(("key", "value", "from"), [(key, value, document["sources"][key]) for key, value in rows])
 
 
@@ -238,19 +239,6 @@ def _weights(name: str, weights: dict[str, Any]) -> tuple[str | None, ...]:
         reported and f"{reported['metric']} {reported['value']:.4f} on {reported['data']}",
         reported and reported["source"],
     )
-
-
-def _plain(value: Any) -> str:
-    """As YAML has it."""
-    match value:
-        case None:
-            return "null"
-        case bool():
-            return str(value).lower()
-        case list():
-            return f"[{', '.join(map(_plain, value))}]"
-        case _:
-            return str(value)
 
 
 def _count(number: int | None) -> str | None:

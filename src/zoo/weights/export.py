@@ -16,6 +16,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
+from zoo.catalogue.wording import as_yaml
 from zoo.core import LowRank, adapters_of, drop_lora
 from zoo.errors import RunWarning, UserError, listing
 from zoo.files import user_path
@@ -96,16 +97,20 @@ def _head(run: Run, start: Start, places: Sequence[Place], table: Table) -> dict
     of_head = [place for place in places if place.name.startswith("head.")]
     theirs = getattr(start.family, "of_their_head", lambda published: {})(start.published)
     ours = {**start.settings, **{f"head.{key}": value for key, value in run.spec.head.items()}}
-    other = [
-        f"{key} {ours.get(key)}, not {value}"
+    other = {
+        key: value
         for key, value in theirs.items()
         if key.startswith(("core.", "head.")) and ours.get(key) != value and key not in OF_TARGETS
-    ]
-    other += [f"{place.name}, which has no name there" for place in of_head if place.row is None]
-    if other:
+    }
+    unnamed = [f"{place.name}, which has no name there" for place in of_head if place.row is None]
+    if other or unnamed:
+        differing = [f"{key} {as_yaml(ours.get(key))}, not {as_yaml(each)}" for key, each in other.items()]
+        said = " ".join(f"--set {key}={as_yaml(each)}" for key, each in other.items())
         warnings.warn(
             f"the head of '{run.folder}' is not that of {start.family.name} and stays with the run: it has "
-            f"{listing(other, 4)}\nthe adapters alone are written: whoever reads them needs a head of their own",
+            f"{listing([*differing, *unnamed], 4)}\n"
+            "the adapters alone are written, for the library's model without a head"
+            + (f"; one that goes with them is trained with {said}" if said and "core." not in said else ""),
             RunWarning,
             stacklevel=3,
         )
