@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 import torch
 
+from zoo.contract import TaskEntry
 from zoo.errors import UserError
 from zoo.explain import explain_batch, explain_item, require_drawing, rollout, token_weights
+from zoo.registry import register
 from zoo.run import Run
 
 LAYERS = [torch.rand(2, 5, 5, generator=torch.Generator().manual_seed(i)).softmax(-1) for i in range(3)]
@@ -55,6 +57,12 @@ def test_a_task_that_cannot_show_it_names_those_that_can(trained: Run) -> None:
     with pytest.raises(
         UserError, match=r"a model for masked-lm cannot .*\nexplain one for .*image-classification.* or "
     ):
+        require_drawing(object(), trained.spec.model_copy(update={"task": "masked-lm"}))  # pyright: ignore
+
+
+def test_a_broken_plugin_does_not_stand_in_the_way(trained: Run) -> None:
+    register(task=TaskEntry("broken", "no_such_library:Task"))
+    with pytest.raises(UserError, match=r"a model for masked-lm cannot"):
         require_drawing(object(), trained.spec.model_copy(update={"task": "masked-lm"}))  # pyright: ignore
 
 

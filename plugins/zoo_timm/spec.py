@@ -46,7 +46,7 @@ def as_like(spec: RunSpec) -> RunSpec:
     if spec.train.lora is not None:
         raise UserError(
             "train.lora adapts attention of a core of ours, and this model's core is timm's\n"
-            "leave it out; --set train.freeze=[core] trains the classifier alone"
+            "leave it out; --set 'train.freeze=[core]' trains the classifier alone"
         )
     rooms = {
         "core": STAND_IN,

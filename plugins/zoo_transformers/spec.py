@@ -130,7 +130,7 @@ def _as_like(spec: RunSpec, task: str, rooms: Mapping[str, Any]) -> RunSpec:
     if spec.train.lora is not None:
         raise UserError(
             "train.lora adapts attention of a core of ours, and this model's core is another library's\n"
-            "leave it out; --set train.freeze=[core] trains the head alone"
+            "leave it out; --set 'train.freeze=[core]' trains the head alone"
         )
     return spec.model_copy(update={"task": task, "core": STAND_IN, **rooms})
 

@@ -129,10 +129,19 @@ def require_drawing(task: Task, spec: RunSpec) -> None:
             f"'{spec.model}' does not tell what it attends to: its core is another library's network\n"
             "explain a model with a core of ours, such as one that learnt from it (train.distill)"
         )
-    able = [name for name in plugins.tasks() if hasattr(plugins.task_class(name), "draw")]
+    able = [name for name in plugins.tasks() if _draws(name)]
     raise UserError(
-        f"a model for {spec.task} cannot show what it attends to\nexplain one for {' or '.join(sorted(able))}"
+        f"a model for {spec.task} cannot show what it attends to\nexplain one for {' or '.join(sorted(able))}; a plugin's "
+        "task can where it has `draw` (zoo.contract.Drawable)"
     )
+
+
+def _draws(name: str) -> bool:
+    """Whether a task can; of one that is broken, others are told nothing."""
+    try:
+        return hasattr(plugins.task_class(name), "draw")
+    except UserError:
+        return False
 
 
 def draw_explanation(axes: Axes, task: Task, explanation: Explanation) -> None:
