@@ -131,8 +131,8 @@ def require_drawing(task: Task, spec: RunSpec) -> None:
         )
     able = [name for name in plugins.tasks() if _draws(name)]
     raise UserError(
-        f"a model for {spec.task} cannot show what it attends to\nexplain one for {' or '.join(sorted(able))}; a plugin's "
-        "task can where it has `draw` (zoo.contract.Drawable)"
+        f"a model for {spec.task} cannot show what it attends to\nexplain one for {' or '.join(sorted(able))}; "
+        "a plugin's task can where it has `draw` (zoo.contract.Drawable)"
     )
 
 
