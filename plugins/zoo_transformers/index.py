@@ -128,9 +128,13 @@ def _embed(task: str, folder: Path, config: Mapping[str, Any]) -> dict[str, Any]
     if task == SPEECH:
         stride(config)
         return speech_settings(folder)
-    most = [each for each in (most_tokens(config), longest_of(folder)) if each is not None]
-    tokens = {"max_tokens": min(most)} if most else {}
-    return {**tokens, **({"tokenizer": str(folder)} if has_tokenizer(folder) else {})}
+    return {**text_settings(config, folder), **({"tokenizer": str(folder)} if has_tokenizer(folder) else {})}
+
+
+def text_settings(config: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+    """Of `embed`, by a model's configuration and its tokenizer's."""
+    most = longest_of(folder, most_tokens(config))
+    return {} if most is None else {"max_tokens": most}
 
 
 def most_tokens(config: Mapping[str, Any]) -> int | None:

@@ -16,7 +16,7 @@ from zoo.specs import RunSpec, network_of
 from zoo.weights import Published, Row, Table
 from zoo.weights.processors import normalisation_of, read_processor, require_own_tokenizer
 from zoo_transformers.image import create_image
-from zoo_transformers.index import LEFT_OUT, image_settings, kinds, speech_settings
+from zoo_transformers.index import LEFT_OUT, image_settings, kinds, speech_settings, text_settings
 from zoo_transformers.network import has_own_pooler, quiet, trunk_of
 from zoo_transformers.spec import IMAGE, SPEECH, TEXT
 from zoo_transformers.speech import create_speech
@@ -153,8 +153,10 @@ def _num_classes(published: Published) -> dict[str, Any]:
 def _text_settings(published: Published) -> Mapping[str, Any]:
     rows = published.config.get("vocab_size")
     several = published.config.get("problem_type") == "multi_label_classification"
+    read = text_settings(published.config, published.folder)
     return {
         **_num_classes(published),
+        **{f"embed.{key}": each for key, each in read.items()},
         **({"embed.vocab_size": rows} if isinstance(rows, int) else {}),
         "head.multi_label": several,
     }

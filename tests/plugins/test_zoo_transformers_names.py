@@ -12,16 +12,16 @@ import torch
 import transformers
 from published_transformers import publish_text, trained
 from safetensors.torch import load_file, save_file
-from tokenizers import Tokenizer
 
 import zoo
 from zoo import plugins, registry
 from zoo.core import Layout
 from zoo.errors import UserError
 from zoo.weights.files import read_published
-from zoo_text.weights import BERT
+from zoo_text.weights import BERT, QWEN2
 from zoo_transformers import index, refresh, trial
 from zoo_transformers.spec import IMAGE, SPEECH, TEXT
+from zoo_transformers.weights import TEXTS
 
 # ---------------------------------------------------------------- names and errors
 
@@ -201,29 +201,51 @@ def test_a_text_is_as_long_as_the_model_has_positions(kind: str, tmp_path: Path,
         trained(name, reviews, tmp_path / "run", settings={"embed.max_tokens": 128})
 
 
-def test_a_tokenizer_may_bound_a_text(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("said", "wanted"),
+    [
+        ({"model_max_length": 20}, 20),
+        ({"model_max_length": 20.0}, 20),
+        ({"max_len": 20}, 20),
+        ({"model_max_length": 100}, 64),
+        ({"model_max_length": int(1e30)}, 64),
+        ({"model_max_length": 1e30}, 64),
+        ({"model_max_length": None}, 64),
+        ({}, 64),
+    ],
+    ids=str,
+)
+def test_a_tokenizer_may_bound_a_text(said: Any, wanted: int, tmp_path: Path) -> None:
     publish_text(tmp_path / "model")
-    for bound, wanted in ((20, 20), (100, 64), (int(1e30), 64), (None, 64)):
-        (tmp_path / "model" / "tokenizer_config.json").write_text(json.dumps({"model_max_length": bound}))
-        assert registry.open_registry().own(f"hf/{tmp_path / 'model'}").spec.embed["max_tokens"] == wanted
-        published = read_published(tmp_path / "model")
-        assert BERT.settings(published)["embed.max_tokens"] == wanted
+    (tmp_path / "model" / "tokenizer_config.json").write_text(json.dumps(said))
+    assert registry.open_registry().own(f"hf/{tmp_path / 'model'}").spec.embed["max_tokens"] == wanted
+    published = read_published(tmp_path / "model")
+    for family in (BERT, TEXTS):
+        assert family.settings(published)["embed.max_tokens"] == wanted
 
 
-def test_tokens_of_another_model_are_refused(tmp_path: Path, reviews: str) -> None:
+def test_texts_are_as_long_as_the_weights_read_them(tmp_path: Path, reviews: str) -> None:
+    publish_text(tmp_path / "short")
+    publish_text(tmp_path / "long", max_position_embeddings=200)
+    for name, other, wanted in (("short", "long", 200), ("long", "short", 64)):
+        run = trained(f"hf/{tmp_path / name}", reviews, tmp_path / f"by {other}", weights=tmp_path / other)
+        assert run.spec.embed["max_tokens"] == wanted
+    asked = {"embed.max_tokens": 50}
+    run = trained(f"hf/{tmp_path / 'short'}", reviews, tmp_path / "asked", weights=tmp_path / "long", settings=asked)
+    assert run.spec.embed["max_tokens"] == 50
+
+
+def test_positions_without_end_are_as_many_as_a_spec_can_ask_for(tmp_path: Path) -> None:
+    publish_text(tmp_path / "model", "qwen2", max_position_embeddings=1_010_000)
+    assert registry.open_registry().own(f"hf/{tmp_path / 'model'}").spec.embed["max_tokens"] == 1_000_000
+    assert QWEN2.settings(read_published(tmp_path / "model"))["embed.max_tokens"] == 1_000_000
+
+
+def test_a_tokenizer_that_is_missing_is_told(tmp_path: Path, reviews: str) -> None:
     publish_text(tmp_path / "model")
-    name = f"hf/{tmp_path / 'model'}"
-    other = Tokenizer.from_file(str(tmp_path / "model" / "tokenizer.json"))
-    other.add_special_tokens(["[CLS]", "[SEP]", "[UNK]", "film"])
-    other.save(str(tmp_path / "model" / "tokenizer.json"))
-    with pytest.raises(UserError, match=r"another model's: config.json has pad_token_id 0, which is an ordinary"):
-        trained(name, reviews, tmp_path / "run", weights="pretrained")
-    other.add_special_tokens(["[PAD]"])
-    other.save(str(tmp_path / "model" / "tokenizer.json"))
-    trained(name, reviews, tmp_path / "own", weights="pretrained")
     (tmp_path / "model" / "tokenizer.json").unlink()
     with pytest.raises(UserError, match=r"has no tokenizer.json: the tokens of another mean nothing to the weights"):
-        trained(name, reviews, tmp_path / "run", weights="pretrained")
+        trained(f"hf/{tmp_path / 'model'}", reviews, tmp_path / "run", weights="pretrained")
 
 
 def test_tensors_of_another_shape_are_told_with_both(tmp_path: Path, reviews: str) -> None:

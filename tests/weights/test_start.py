@@ -376,7 +376,7 @@ def test_a_tokenizer_that_is_missing_or_of_other_weights_is_refused(bert: Path, 
         begun("text-micro", texts, bert, tmp_path / "run")
     config = json.loads((bert / "config.json").read_text())
     (bert / "config.json").write_text(json.dumps(config | {"pad_token_id": 20}))
-    with pytest.raises(UserError, match=r"is another model's: config.json has pad_token_id 20, which is an ordinary"):
+    with pytest.raises(UserError, match=r"its pad token '\[PAD\]' is 0, and config.json has pad_token_id 20, which is"):
         begun("text-micro", texts, bert, tmp_path / "run")
     (bert / "tokenizer.json").unlink()
     with pytest.raises(UserError, match=r"has no tokenizer.json: .*\nput the tokenizer.json that was published"):

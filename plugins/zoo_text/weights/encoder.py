@@ -93,8 +93,7 @@ class Encoder:
                     "copy or download it anew"
                 )
         shape = read_settings(published, published.config, self.shape)
-        if (longest := longest_of(published.folder)) is not None:
-            shape["embed.max_tokens"] = min(shape["embed.max_tokens"], longest)
+        shape["embed.max_tokens"] = longest_of(published.folder, shape["embed.max_tokens"])
         tokenizer = str(published.folder / tokenizers.FILE)
         return {**shape, "embed.tokenizer": tokenizer, **_pooling(published), **_num_classes(published)}
 

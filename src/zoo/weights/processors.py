@@ -4,7 +4,6 @@ tokenizers write beside them, and timm into their `config.json`.
 Torch-free: a model is shown by it before anything is loaded.
 """
 
-import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
@@ -24,8 +23,21 @@ BICUBIC = ("Beit", "DeiT", "EfficientNet", "Siglip")
 WARPED = 384
 """From this side on, ConvNeXT's processor squashes a picture rather than crop it."""
 LONGEST = 1_000_000
-"""Tokens; a tokenizer without a bound says that it has one of some 10³⁰."""
-SPECIAL = ("bos", "eos", "pad", "cls", "sep", "mask")
+"""Tokens that a spec can ask for; a tokenizer without a bound says that it has one of some 10³⁰."""
+NAMED: Mapping[str, tuple[str, ...]] = {
+    "bos": ("<s>", "<bos>"),
+    "eos": ("</s>", "<eos>"),
+    "pad": ("[PAD]", "<pad>"),
+    "cls": ("[CLS]",),
+    "sep": ("[SEP]",),
+    "unk": ("[UNK]", "<unk>"),
+    "mask": ("[MASK]", "<mask>"),
+}
+"""What special tokens are called where nothing says it."""
+_BOUNDS = ("bos", "eos", "pad", "cls", "sep")
+STANDING_IN: Mapping[str, tuple[str, ...]] = {"bos": _BOUNDS, "eos": _BOUNDS, "pad": ("eos",)}
+"""Of what a configuration and a tokenizer both say: which other special tokens true publications have in its place.
+BigBird's begins and ends the other way round, Qwen's embeddings end with what fills up."""
 OF_TIMM: Mapping[str, Any] = {"crop_pct": 0.875, "crop_mode": "center", "interpolation": "bicubic"}
 """What timm says of a picture's reading, and what it does where it says nothing."""
 
@@ -159,39 +171,75 @@ def normalisation_of(processor: Mapping[str, Any], folder: Path, channels: int) 
 # ---------------------------------------------------------------- texts
 
 
-def longest_of(folder: Path) -> int | None:
-    """Tokens of a text, at most, by its tokenizer; None where it has no bound."""
-    most = read_json(file).get("model_max_length") if (file := folder / TOKENIZER_CONFIG).is_file() else None
-    return most if type(most) is int and 3 <= most <= LONGEST else None
+def longest_of(folder: Path, positions: int | None) -> int | None:
+    """Tokens of a text, at most, by its model and its tokenizer; None where neither has a bound.
+
+    Args:
+        positions: That the model has.
+    """
+    said = _tokenizer_config(folder)
+    most = said.get("model_max_length", said.get("max_len"))  # the latter of old
+    bounds = [] if positions is None else [min(positions, LONGEST)]
+    if isinstance(most, int | float) and 3 <= most <= LONGEST:
+        bounds.append(int(most))
+    return min(bounds, default=None)
 
 
-def without_tokenizer(folder: Path, files: str = "tokenizer.json") -> UserError:
+def without_tokenizer(folder: Path) -> UserError:
     return UserError(
-        f"'{folder}' has no {files}: the tokens of another mean nothing to the weights\n"
-        f"put the {files} that was published with the weights beside them"
+        f"'{folder}' has no tokenizer.json: the tokens of another mean nothing to the weights\n"
+        "put the tokenizer.json that was published with the weights beside them"
     )
 
 
 def require_own_tokenizer(tokenizer: str, config: Mapping[str, Any], folder: Path) -> None:
-    """Hold the tokens that a configuration calls special against a tokenizer's own.
+    """Hold what a configuration says of special tokens against what a tokenizer does, where both say something.
 
     Args:
         tokenizer: As a `tokenizer.json` has it.
 
     Raises:
-        UserError: One of them is an ordinary token, so that the tokenizer is another model's.
+        UserError: They contradict each other, so that the tokenizer is another model's.
     """
-    whole = json.loads(tokenizer)
-    own, count = {each["id"] for each in whole.get("added_tokens") or ()}, len(whole["model"].get("vocab") or ())
-    for key in (f"{each}_token_id" for each in SPECIAL):
-        said = config.get(key)
-        ordinary = [each for each in (said if isinstance(said, list) else [said]) if type(each) is int]
-        ordinary = [each for each in ordinary if 0 <= each < count and each not in own]
-        if own and ordinary:
+    from tokenizers import Tokenizer
+
+    own = Tokenizer.from_str(tokenizer)
+    named = _special_tokens(own, _tokenizer_config(folder))
+    special = own.get_added_tokens_decoder()
+    for role, others in STANDING_IN.items():
+        name, said = named.get(role), config.get(f"{role}_token_id")
+        ids = [each for each in (said if isinstance(said, list) else [said]) if type(each) is int and each >= 0]
+        known = [each for each in ids if own.id_to_token(each) is not None]  # others are inherited, of no tokenizer
+        if name is None or not known or own.token_to_id(name) in known:
+            continue
+        token = own.id_to_token(known[0])
+        roles = [each for each, called in named.items() if called == token]
+        is_special = known[0] in special and special[known[0]].special
+        if not is_special or (roles and not set(roles) & set(others)):
+            key, its = f"{role}_token_id", f"its {role} token '{name}' is {own.token_to_id(name)}"
             raise UserError(
-                f"the tokenizer in '{folder}' is another model's: config.json has {key} {ordinary[0]}, which is an "
-                "ordinary token there\nput the tokenizer that was published with the weights beside them"
+                f"the tokenizer in '{folder}' is another model's: {its}, and config.json has {key} {known[0]}, which "
+                f"is '{token}' there\nput the tokenizer that was published with the weights beside them; if it was, "
+                f"mend {key} in config.json"
             )
+
+
+def _special_tokens(tokenizer: Any, said: Mapping[str, Any]) -> dict[str, str]:
+    """A tokenizer's special tokens by what they are for; what is said to be none is left out."""
+    found: dict[str, str] = {}
+    for role, usual in NAMED.items():
+        name = said.get(f"{role}_token", usual[0])
+        name = name.get("content") if isinstance(name, dict) else name
+        here = [each for each in (name, *usual) if isinstance(each, str) and tokenizer.token_to_id(each) is not None]
+        if name is not None and here:
+            found[role] = here[0]
+    return found
+
+
+def _tokenizer_config(folder: Path) -> dict[str, Any]:
+    """What stands beside a tokenizer, in the older place and in the newer, which comes first."""
+    files = [folder / name for name in ("special_tokens_map.json", TOKENIZER_CONFIG)]
+    return {key: value for file in files if file.is_file() for key, value in read_json(file).items()}
 
 
 # ---------------------------------------------------------------- timm
