@@ -26,7 +26,7 @@ BEHIND_PADDING = (
     *("camembert", "data2vec-text", "esm", "ibert", "markuplm", "mpnet", "roberta", "roberta-prelayernorm"),
     *("xlm-roberta", "xlm-roberta-xl"),
 )
-"""Kinds whose first position is that behind the padding token's number."""
+"""Kinds whose first position is that behind the padding token's number; MPNet's is 2 always."""
 LEFT_OUT = (
     "architectures",
     "auto_map",
@@ -143,7 +143,7 @@ def most_tokens(config: Mapping[str, Any]) -> int | None:
     if most is None or config["model_type"] not in BEHIND_PADDING:
         return most
     taken = config.get("pad_token_id")
-    return most - 1 - (taken if type(taken) is int else 1)
+    return most - 1 - (taken if type(taken) is int and config["model_type"] != "mpnet" else 1)
 
 
 def image_settings(config: Mapping[str, Any], folder: Path) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from jaxtyping import Int
+from tokenizers import Tokenizer
 from torch import Tensor, nn
 
 from zoo.contract import Variant
@@ -82,13 +83,13 @@ def tokenizer_of(folder: Path) -> str:
     """The tokenizer that a folder holds, as a tokenizer.json has it.
 
     Raises:
-        UserError: There is none, or transformers cannot read it.
+        UserError: There is none, or it cannot be read.
     """
     if not has_tokenizer(folder):
         raise without_tokenizer(folder)
-    if (folder / "tokenizer.json").is_file():
-        return (folder / "tokenizer.json").read_text(encoding="utf-8")
     try:
+        if (folder / "tokenizer.json").is_file():
+            return Tokenizer.from_file(str(folder / "tokenizer.json")).to_str()
         with quiet():
             found = library().AutoTokenizer.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
             return found.backend_tokenizer.to_str()

@@ -183,12 +183,13 @@ def test_weights_of_another_model_are_told(tmp_path: Path, reviews: str) -> None
             trained(f"hf/{tmp_path / 'bert'}", reviews, tmp_path / "run", weights=tmp_path / other)
 
 
+@pytest.mark.parametrize("pad", [0, 1])
 @pytest.mark.parametrize("kind", ["bert", "electra", "roberta", "gpt2", "distilbert", "bart", "mpnet", "opt"])
-def test_a_text_is_as_long_as_the_model_has_positions(kind: str, tmp_path: Path, reviews: str) -> None:
+def test_a_text_is_as_long_as_the_model_has_positions(kind: str, pad: int, tmp_path: Path, reviews: str) -> None:
     sizes = {"n_positions": 64, "d_model": 32, "encoder_attention_heads": 2}
-    publish_text(tmp_path / "model", kind, pad_token_id=1, **sizes)
+    publish_text(tmp_path / "model", kind, pad_token_id=pad, **sizes)
     name = f"hf/{tmp_path / 'model'}"
-    longest = 62 if kind == "mpnet" else 64  # of 64 positions, and of RoBERTa's 66, two are before the first
+    longest = {"mpnet": 64 - 2, "roberta": 66 - 1 - pad}.get(kind, 64)  # less those before the first
     assert registry.open_registry().own(name).spec.embed["max_tokens"] == longest
     model = plugins.task_class(TEXT).build(registry.open_registry().own(name).spec).eval()
     tokens = torch.full((longest,), 5)
@@ -245,6 +246,14 @@ def test_a_tokenizer_that_is_missing_is_told(tmp_path: Path, reviews: str) -> No
     publish_text(tmp_path / "model")
     (tmp_path / "model" / "tokenizer.json").unlink()
     with pytest.raises(UserError, match=r"has no tokenizer.json: the tokens of another mean nothing to the weights"):
+        trained(f"hf/{tmp_path / 'model'}", reviews, tmp_path / "run", weights="pretrained")
+
+
+@pytest.mark.parametrize("text", ["{ not json", "[]", '{"added_tokens": [{"x": 1}], "model": {}}'])
+def test_a_broken_tokenizer_is_told(text: str, tmp_path: Path, reviews: str) -> None:
+    publish_text(tmp_path / "model")
+    (tmp_path / "model" / "tokenizer.json").write_text(text)
+    with pytest.raises(UserError, match=r"holds no tokenizer that can be read: .*\nput the tokenizer.json that was"):
         trained(f"hf/{tmp_path / 'model'}", reviews, tmp_path / "run", weights="pretrained")
 
 
