@@ -162,7 +162,6 @@ def _rows(projection: str) -> tuple[Row, ...]:
         *tower_rows("text_model"),
         Row("core.norm", "text_model.final_layer_norm"),
         Row("head.pooler", projection),
-        Row("head.classifier", "classifier", predicts=True),
     )
 
 

@@ -27,6 +27,7 @@ OF_TEXTS = (r"text_model\..*", r"text_projection\..*", r"logit_(scale|bias)")
 """The other encoder, and what compares the two."""
 
 CLASSIFIERS = ("classifier.weight", "cls_classifier.weight")
+PLAIN_HEAD: Mapping[str, Any] = {"head.norm": False, "head.pooler": None, "head.distilled": False}
 CLASSIFIER = Row("head.classifier", "classifier", predicts=True)
 
 Tensors = Mapping[str, Tensor]
@@ -91,6 +92,7 @@ class PictureEncoder:
         if not tensors.keys() & set(CLASSIFIERS):
             tensors["classifier.weight"] = torch.empty(0)
         return {
+            **PLAIN_HEAD,
             "core.final_norm": True,
             **read_settings(published, self._config(published), lambda config: self.shape(config, tensors)),
         }
@@ -136,9 +138,7 @@ def _embed_settings(config: Config) -> dict[str, Any]:
         "embed.norm": False,
         "embed.partial_patches": "cut",
         "embed.smooth_positions": False,
-        "head.norm": False,
-        "head.pooler": None,
-        "head.distilled": False,
+        **PLAIN_HEAD,
     }
 
 

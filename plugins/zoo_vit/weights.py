@@ -84,7 +84,8 @@ class TimmVit:
 
     @staticmethod
     def of_their_head(published: Published) -> Mapping[str, Any]:
-        return TimmVit.settings(published)
+        settings = TimmVit.settings(published)
+        return {**settings, **({"head.distilled": True} if settings["embed.num_class_tokens"] == 2 else {})}
 
     @staticmethod
     def info(published: Published) -> Mapping[str, Any]:

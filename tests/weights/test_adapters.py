@@ -237,6 +237,42 @@ def test_the_base_is_named_as_the_hub_has_it(bert: Path, texts: str, tmp_path: P
     assert (config["base_model_name_or_path"], config["revision"]) == ("someone/bert", revision)
 
 
+def test_the_base_in_the_mirror_is_named_as_the_hub_has_it(
+    bert: Path, texts: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("someone/bert", "bert"):
+        (tmp_path / "mirror" / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copytree(bert, tmp_path / "mirror" / name)
+    monkeypatch.setenv("ZOO_MIRROR", str(tmp_path / "mirror"))
+    for name in ("someone/bert", "bert"):
+        run = adapted("text-micro", texts, place_of(f"hf:{name}", "text-micro"), tmp_path / "runs" / name)
+        zoo.export(run, tmp_path / "out" / name.replace("/", "-"))
+        file = tmp_path / "out" / name.replace("/", "-") / "adapter_config.json"
+        assert json.loads(file.read_text())["base_model_name_or_path"] == name
+
+
+@pytest.mark.parametrize("distilled", [True, False])
+def test_of_timm_s_two_classifiers_both_leave_or_none(distilled: bool, pictures: Path, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    name, options = "deit_tiny_distilled_patch16_224", {"depth": 2, "img_size": 28, "patch_size": 7, "num_classes": 2}
+    base = timm.create_model(name, **options)
+    (tmp_path / "base").mkdir()
+    save_file(base.state_dict(), tmp_path / "base" / FILE)
+    (tmp_path / "base" / "config.json").write_text(json.dumps({"architecture": name, "model_args": options}))
+    sizes = {"core__dim": 192, "core__depth": 2, "core__num_heads": 3}
+    run = adapted("vit-micro", str(pictures), tmp_path / "base", tmp_path / "run", head__distilled=distilled, **sizes)
+    if distilled:
+        zoo.export(run, tmp_path / "out")
+        with torch.no_grad():
+            ours = run.load_model()({"image": PICTURES}).logits
+        torch.testing.assert_close(
+            seen(peft.PeftModel.from_pretrained(base, tmp_path / "out")), ours, rtol=1e-5, atol=1e-5
+        )
+    else:
+        with pytest.warns(RunWarning, match=r"it has head.distilled false, not true\n"):
+            zoo.export(run, tmp_path / "out")
+
+
 # ---------------------------------------------------------------- PEFT's, read by us
 
 

@@ -23,6 +23,13 @@ MAY_BE_NULL = {"num_key_value_heads", "head_dim", "n_inner"}
 POOLS = {"pooling_mode_cls_token": "cls", "pooling_mode_mean_tokens": "mean", "pooling_mode_max_tokens": "max"}
 """sentence-transformers' ways from tokens to a text."""
 ALL_BIASES = ["q", "k", "v", "out", "mlp", "norm"]
+OF_HEADS: Mapping[str, Any] = {
+    "head.pooler_dim": None,
+    "head.pooler_bias": True,
+    "head.pooler_norm": False,
+    "head.classifier_bias": True,
+}
+"""How transformers' classifiers are made, where a family's are not otherwise."""
 OLDER = {"LayerNorm.gamma": "LayerNorm.weight", "LayerNorm.beta": "LayerNorm.bias"}
 TIED = {"cls.predictions.decoder.bias": "cls.predictions.bias", "lm_head.decoder.bias": "lm_head.bias"}
 """One tensor under two names, of which a file may have either."""
@@ -99,7 +106,7 @@ class Encoder:
 
     def of_their_head(self, published: Published) -> Mapping[str, Any]:
         """As transformers' classifier reads a text, whatever sentence-transformers makes of it."""
-        return read_settings(published, published.config, self.shape)
+        return {**OF_HEADS, **read_settings(published, published.config, self.shape)}
 
     def info(self, published: Published) -> Mapping[str, Any]:
         """The tokenizer, and the classes where the weights have a classifier of named ones.

@@ -14,12 +14,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from zoo.errors import UserError, listing
 from zoo.files import user_path
 from zoo.weights.files import INDICES, NAMES, Published, read_json, read_published, read_tensors
 from zoo.weights.hub import local_folder
+from zoo.weights.in_memory import name_in_file
 
 CONFIG, TENSORS = "adapter_config.json", ("adapter_model.safetensors", "adapter_model.bin")
 PREFIX = "base_model.model."
@@ -34,23 +36,6 @@ PLAIN: Mapping[str, Any] = {
 the kind of module, whatever is said."""
 CONV1D = ("gpt2",)
 """Kinds whose projections lie in files as (in, out)."""
-OF_ATTENTION = {
-    "attention.attention.query": "attention.q_proj",
-    "attention.attention.key": "attention.k_proj",
-    "attention.attention.value": "attention.v_proj",
-    "attention.output.dense": "attention.o_proj",
-}
-OF_VIT = {
-    "encoder.layer": "layers",
-    **OF_ATTENTION,
-    "intermediate.dense": "mlp.fc1",
-    "output.dense": "mlp.fc2",
-}
-IN_MEMORY: Mapping[str, Mapping[str, str]] = {
-    **dict.fromkeys(("vit", "deit"), OF_VIT),
-    **dict.fromkeys(("dinov2", "dinov2_with_registers"), OF_ATTENTION),
-}
-"""Kinds whose modules transformers, from version 5 on, calls otherwise in memory, as PEFT does, than in files."""
 STARTS = (True, False, "gaussian", "eva")
 """Of A and B, as `init_lora_weights` has it. Others, such as PiSSA and OLoRA, take from the base what B A begins with,
 and PEFT does so again when it loads them: their B A is no change of the base as it lies here."""
@@ -58,20 +43,6 @@ PATTERN = re.compile(r"(?:[\w.|^-]|\\[.d]|\[[\w-]+\]|[*+])*")
 """Of the regular expressions by which modules have an alpha of their own: without groups, whose repetition may take
 for ever."""
 MOST_REPEATS = 2
-
-
-def as_in_memory(name: str, published: Published) -> str:
-    """What PEFT calls a published tensor or module."""
-    for old, new in IN_MEMORY.get(str(published.config.get("model_type")), {}).items():
-        name = re.sub(rf"(^|\.){re.escape(old)}\.", rf"\g<1>{new}.", f"{name}.").removesuffix(".")
-    return name
-
-
-def as_in_file(name: str, published: Published) -> str:
-    """What a file calls what PEFT does; what PEFT called so before transformers 5, it calls so still."""
-    for old, new in reversed(list(IN_MEMORY.get(str(published.config.get("model_type")), {}).items())):
-        name = re.sub(rf"(^|\.){re.escape(new)}\.", rf"\g<1>{old}.", f"{name}.").removesuffix(".")
-    return name
 
 
 def has_adapters(place: Path) -> bool:
@@ -124,26 +95,27 @@ def _merged(
 ) -> dict[str, Tensor]:
     bare = {re.sub(r"\.modules_to_save(\.default)?", "", name.removeprefix(PREFIX)): t for name, t in adapters.items()}
     modules = [name.removesuffix(".lora_A.weight") for name in bare if name.endswith(".lora_A.weight")]
-    of_base, of_adapters = _prefixes([as_in_file(module, base) for module in modules], base.tensors)
+    of_base, of_adapters = _prefixes([name_in_file(module, base)[0] for module in modules], base, config, place)
     found = {of_base + name: tensor for name, tensor in base.tensors.items()}
     turned = base.config.get("model_type") in CONV1D
 
-    def theirs(name: str) -> str:
-        name = as_in_file(name, base)
-        return name if name in found else of_adapters + name
+    def theirs(name: str) -> tuple[str, int, int]:
+        name, part, count = name_in_file(name, base)
+        return name if name in found else of_adapters + name, part, count
 
     strange: list[str] = []
     for module in modules:
-        name, down = theirs(f"{module}.weight"), bare.pop(f"{module}.lora_A.weight")
+        (name, part, count), down = theirs(f"{module}.weight"), bare.pop(f"{module}.lora_A.weight")
         up = bare.pop(f"{module}.lora_B.weight", None)
         weight = found.get(name)
-        shape = None if up is None else (*up.shape[:1], *down.shape[1:])[:: -1 if turned else 1]
+        shape = None if up is None else (count * len(up), *down.shape[1:])[:: -1 if turned else 1]
         if weight is None or up is None or shape != tuple(weight.shape):
             strange.append(module)
         else:  # in float64: a run that began so is known by the hash of what comes out
             product = up.double() @ down.double()
-            product = product.t() if turned else product
-            found[name] = (weight.double() + _scale(module, down.shape[0], config) * product).to(weight.dtype)
+            whole = weight.to(torch.float64, copy=True)
+            whole.chunk(count)[part].add_(_scale(module, len(down), config) * (product.t() if turned else product))
+            found[name] = whole.to(weight.dtype)
     strange += [name for name in bare if "lora_" in name or ".base_layer." in name]
     if strange or not modules:
         raise UserError(
@@ -151,21 +123,34 @@ def _merged(
             f"{listing(strange or list(adapters), 4)}\nname the weights that they were trained upon, beside them or as "
             f"base_model_name_or_path in {CONFIG}"
         )
-    return found | {theirs(name): tensor for name, tensor in bare.items()}
+    return found | {theirs(name)[0]: tensor for name, tensor in bare.items()}
 
 
-def _prefixes(modules: Sequence[str], tensors: Mapping[str, Tensor]) -> tuple[str, str]:
+def _prefixes(modules: Sequence[str], base: Published, config: Mapping[str, Any], place: Path) -> tuple[str, str]:
     """What to put before the names of the weights, and before those of the adapters, so that they meet: an encoder may
-    have been published, or adapted, alone or within a model that has a head."""
+    have been published, or adapted, alone or within a model that has a head, or another encoder beside it.
+
+    Raises:
+        UserError: They meet in several encoders, and nothing says which of them is meant.
+    """
+    tensors, within = base.tensors, list[set[str]]()
     for wanted in (f"{module}.weight" for module in modules):
         outer, _, inner = wanted.partition(".")
         if wanted in tensors:
             return "", ""
         if inner in tensors:
             return f"{outer}.", ""
-        if within := [name for name in tensors if name.endswith(f".{wanted}")]:
-            return "", within[0].removesuffix(wanted)
-    return "", ""
+        within.append({name.removesuffix(wanted) for name in tensors if name.endswith(f".{wanted}")})
+    fitting = sorted(set[str].intersection(*filter(None, within))) if any(within) else []
+    mapping = config.get("auto_mapping")
+    adapted = str(mapping.get("base_model_class")).lower() if isinstance(mapping, dict) else ""
+    told = [prefix for prefix in fitting if prefix.partition("_")[0] in adapted] or fitting  # as in siglipvisionmodel
+    if len(told) > 1:
+        raise UserError(
+            f"the adapters in '{place}' fit {listing(told, 4)} of '{base.place}' alike\n"
+            "put the weights of the encoder that they were trained upon beside them, saved alone"
+        )
+    return "", "".join(told)
 
 
 def _require_scales(place: Path, config: Mapping[str, Any]) -> None:

@@ -5,7 +5,6 @@ each other in zeros, and their A's beneath each other: B A is the same, its rank
 """
 
 import json
-import re
 import warnings
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -21,12 +20,16 @@ from zoo.core import LowRank, adapters_of, drop_lora
 from zoo.errors import RunWarning, UserError, listing
 from zoo.files import user_path
 from zoo.run import Run, open_run
-from zoo.weights.adapters import CONFIG, PREFIX, TENSORS, as_in_memory
+from zoo.weights.adapters import CONFIG, PREFIX, TENSORS, has_adapters
+from zoo.weights.hub import name_on_hub
+from zoo.weights.in_memory import names_in_memory
 from zoo.weights.start import Start, start_of
 from zoo.weights.table import SAME, TRANSPOSED, Form, Place, Table, places_of
 
 OF_TARGETS = ("head.num_classes",)
 """What the data decides, and a library's head takes as it is."""
+BOTH = {"text_config", "vision_config"}
+"""Of the configuration of two encoders."""
 
 
 def export(run: str | Path | Run, out: str | Path) -> Path:
@@ -40,7 +43,8 @@ def export(run: str | Path | Run, out: str | Path) -> Path:
         The folder.
 
     Raises:
-        UserError: The run has none, began with no published weights, or they cannot be said in their names.
+        UserError: The run has none, began with no published weights or with adapters, or they cannot be said in their
+            names.
     """
     run = run if isinstance(run, Run) else open_run(run)
     folder, spec = user_path(out), run.spec
@@ -55,14 +59,20 @@ def export(run: str | Path | Run, out: str | Path) -> Path:
             f"the run '{run.folder}' adapts another run, whose weights have no published names\n"
             "export one that began with published weights"
         )
+    if has_adapters(Path(spec.weights.source)):
+        raise UserError(
+            f"the run '{run.folder}' adapts what the adapters in '{spec.weights.source}' made of their weights, which "
+            "is no base that PEFT reads\nmerge those with PEFT, and train upon the weights that it writes"
+        )
     model = run.load_adapted(run.checkpoint())
     adapters = adapters_of(model.core)
     drop_lora(model.core)
     table = start.family.table(spec)
     places = list(places_of(model, table))
     head = _head(run, start, places, table)
-    # The library's model for the task has the encoder within; the bare one, which a head of one's own goes upon, is it.
-    inner = "" if head or any(name.startswith(table.prefix) for name in start.published.tensors) else table.prefix
+    # The library's model for the task has the encoder within; the bare one, which a head of one's own goes upon, is it,
+    # but for one of two encoders.
+    inner = table.prefix if head is None and not start.published.config.keys() >= BOTH else ""
     parts: dict[str, tuple[Tensor, Tensor]] = {}
     alphas: dict[str, float] = {}
     for place in places:
@@ -72,28 +82,35 @@ def export(run: str | Path | Run, out: str | Path) -> Path:
             continue
         if place.row is None or place.row.form not in (SAME, TRANSPOSED):
             raise UserError(f"'{place.name}' of '{run.folder}' cannot be said in the names of {start.family.name}")
-        for name, low_rank in _parts(adapted, place, place.row.form).items():
-            own = as_in_memory(name.removeprefix(inner).removesuffix(".weight"), start.published)
-            parts[own], alphas[own] = low_rank, adapted.scale * len(low_rank[0])
+        for name, (down, up) in _parts(adapted, place, place.row.form).items():
+            named = names_in_memory(name.removeprefix(inner).removesuffix(".weight"), start.published)
+            for own, rows in zip(named, up.chunk(len(named)), strict=True):
+                parts[own], alphas[own] = (down, rows), adapted.scale * len(down)
+    saved = {own: each for name, each in (head or {}).items() for own in names_in_memory(name, start.published)}
+    turned = any(place.row is not None and place.row.form is TRANSPOSED for place in places)
+    ranks = {own: len(down) for own, (down, _) in parts.items()}
+    config = _config(ranks, alphas, saved, Path(spec.weights.source), turned=turned)
+    _write(folder, parts, saved, config)
+    return folder
+
+
+def _write(
+    folder: Path, parts: Mapping[str, tuple[Tensor, Tensor]], saved: Mapping[str, Tensor], config: Mapping[str, Any]
+) -> None:
     low_ranks = {
         f"{own}.lora_{each}.weight": part
         for own, low_rank in parts.items()
         for each, part in zip("AB", low_rank, strict=True)
     }
-    head = {as_in_memory(name, start.published): each for name, each in head.items()}
+    tensors = {f"{PREFIX}{name}": each.detach().contiguous().clone() for name, each in {**low_ranks, **saved}.items()}
     folder.mkdir(parents=True, exist_ok=True)
-    written = {f"{PREFIX}{name}": each.detach().contiguous().clone() for name, each in (low_ranks | head).items()}
-    save_file(written, folder / TENSORS[0])
-    turned = any(place.row is not None and place.row.form is TRANSPOSED for place in places)
-    ranks = {own: len(down) for own, (down, _) in parts.items()}
-    config = _config(ranks, alphas, head, Path(spec.weights.source), turned=turned)
+    save_file(tensors, folder / TENSORS[0])
     (folder / CONFIG).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
-    return folder
 
 
-def _head(run: Run, start: Start, places: Sequence[Place], table: Table) -> dict[str, Tensor]:
-    """The head as published, with what PEFT needs beside it. None of it, with a `RunWarning`, where the library's own
-    model does something else with it."""
+def _head(run: Run, start: Start, places: Sequence[Place], table: Table) -> dict[str, Tensor] | None:
+    """The head as published, with what PEFT needs beside it. None, with a `RunWarning`, where the library's own model
+    does something else with it."""
     of_head = [place for place in places if place.name.startswith("head.")]
     theirs = getattr(start.family, "of_their_head", lambda published: {})(start.published)
     ours = {**start.settings, **{f"head.{key}": value for key, value in run.spec.head.items()}}
@@ -114,7 +131,7 @@ def _head(run: Run, start: Start, places: Sequence[Place], table: Table) -> dict
             RunWarning,
             stacklevel=3,
         )
-        return {}
+        return None
     head = table.published({name: each for place in of_head for name, each in place.published.items()})
     known = table.published({name: each for place in places for name, each in place.published.items()})
     saved = _outer(head)
@@ -159,7 +176,8 @@ def _config(
 ) -> dict[str, Any]:
     """As PEFT's `LoraConfig` has it; where modules differ, the rank and alpha of most are everyone's."""
     (most, _), *_ = Counter((ranks[module], alphas[module]) for module in alphas).most_common(1)
-    name, revision = _base(source)
+    # Where others have the weights too, on the Hub; else where they lie, as PEFT has it.
+    name, revision = name_on_hub(source) or (str(source if source.is_dir() else source.parent), None)
     return {
         "peft_type": "LORA",
         "task_type": None,
@@ -176,14 +194,6 @@ def _config(
         "alpha_pattern": {module: _plain(a) for module, a in alphas.items() if (ranks[module], a) != most},
         "inference_mode": True,
     }
-
-
-def _base(source: Path) -> tuple[str, str | None]:
-    """What the weights are called where others have them too: on the Hub; else where they lie."""
-    cached = re.search(r"/models--([^/]+)/snapshots/([0-9a-f]{40})", source.as_posix())
-    if cached is None:
-        return str(source if source.is_dir() else source.parent), None
-    return cached[1].replace("--", "/"), cached[2]
 
 
 def _plain(number: float) -> float | int:

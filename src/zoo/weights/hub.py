@@ -59,6 +59,18 @@ def local_folder(name: str, revision: str | None = None) -> Path | None:
         return None
 
 
+def name_on_hub(place: Path) -> tuple[str, str | None] | None:
+    """``OWNER/NAME``, and the revision where it is known, of what lies in the Hub's cache or in the mirror."""
+    if cached := re.search(r"/models--([^/]+)/snapshots/([0-9a-f]{40})", place.as_posix()):
+        return cached[1].replace("--", "/"), cached[2]
+    folder = (place if place.is_dir() else place.parent).absolute()
+    for name in ("/".join(folder.parts[-2:]), folder.name):
+        mirrored = mirror_folder(name)
+        if mirrored is not None and mirrored.absolute() == folder and not name.startswith("/"):
+            return name, None
+    return None
+
+
 def parse_address(source: str) -> WeightsSpec:
     """``hf:OWNER/NAME``, with ``@REVISION`` where wanted, as a catalogue would say it.
 
