@@ -267,6 +267,16 @@ def test_a_classifier_that_transformers_has_not_stays(maker: Any, reviews: str, 
     assert_states_are_the_same(run, maker, tmp_path)
 
 
+def test_a_head_of_another_task_stays_without_advice(pictures: Path, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    transformers.ViTModel(transformers.ViTConfig(image_size=28, patch_size=7, **SMALL)).save_pretrained(
+        tmp_path / "base"
+    )
+    run = adapted("vit-micro", "masked-image", tmp_path / "base", pictures, tmp_path / "run")
+    with pytest.warns(RunWarning, match=r"it has head.mask_token, which has no name there(?s:.*) without a head$"):
+        zoo.export(run, tmp_path / "out")
+
+
 def test_sentences_pool_as_their_publication_and_not_as_bert(reviews: str, tmp_path: Path) -> None:
     publish_text(tmp_path / "base", "bert", transformers.AutoModel)
     (tmp_path / "base" / "1_Pooling").mkdir()

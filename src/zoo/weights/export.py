@@ -112,14 +112,15 @@ def _head(run: Run, start: Start, places: Sequence[Place], table: Table) -> dict
     """The head as published, with what PEFT needs beside it. None, with a `RunWarning`, where the library's own model
     does something else with it."""
     of_head = [place for place in places if place.name.startswith("head.")]
-    theirs = getattr(start.family, "of_their_head", lambda published: {})(start.published)
+    alike = start.family.task == run.spec.task
+    theirs = getattr(start.family, "of_their_head", lambda published: {})(start.published) if alike else {}
     ours = {**start.settings, **{f"head.{key}": value for key, value in run.spec.head.items()}}
     other = {
         key: value
         for key, value in theirs.items()
         if key.startswith(("core.", "head.")) and ours.get(key) != value and key not in OF_TARGETS
     }
-    unnamed = [f"{place.name}, which has no name there" for place in of_head if place.row is None]
+    unnamed = [f"{place.name}, which has no name there" for place in of_head if place.row is None or not alike]
     if other or unnamed:
         differing = [f"{key} {as_yaml(ours.get(key))}, not {as_yaml(each)}" for key, each in other.items()]
         said = " ".join(f"--set {key}={as_yaml(each)}" for key, each in other.items())
