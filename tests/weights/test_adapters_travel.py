@@ -316,6 +316,7 @@ CASES: Mapping[str, tuple[Any, list[str], int]] = {
     "electra": (OF_TEXTS, ["key", "value"], 4),
     "distilbert": (OF_TEXTS, ["q_lin", "lin1"], 4),
     "modernbert": (OF_TEXTS, ["Wqkv", "Wo"], 6),
+    "openai-gpt": (transformers.AutoModelForCausalLM, ["attn.c_proj", "c_fc"], 4),
     "gpt2": (transformers.AutoModelForCausalLM, ["c_attn", "c_proj"], 6),
     "qwen2": (transformers.AutoModelForCausalLM, ["q_proj", "up_proj"], 4),
     "llama": (transformers.AutoModelForCausalLM, ["k_proj", "down_proj"], 4),
@@ -338,8 +339,10 @@ def test_what_peft_learnt_is_read_as_peft_merges_it(kind: str, tmp_path: Path) -
     elif maker is transformers.AutoModelForCTC:
         publish_speech(tmp_path / "base", kind)
     else:
-        publish_text(tmp_path / "base", kind, maker)
-    learnt_by_peft(maker.from_pretrained(tmp_path / "base"), targets, tmp_path, fan_in_fan_out=kind == "gpt2")
+        sizes = {"n_embd": 32, "n_layer": 2, "n_head": 2} if kind == "openai-gpt" else {}
+        publish_text(tmp_path / "base", kind, maker, **sizes)
+    turned = kind in ("gpt2", "openai-gpt")
+    learnt_by_peft(maker.from_pretrained(tmp_path / "base"), targets, tmp_path, fan_in_fan_out=turned)
     found, wanted, before = (
         each.tensors
         for each in (
@@ -351,6 +354,11 @@ def test_what_peft_learnt_is_read_as_peft_merges_it(kind: str, tmp_path: Path) -
     assert found.keys() == wanted.keys()
     torch.testing.assert_close(dict(found), dict(wanted), rtol=1e-6, atol=1e-6)
     assert sum(not torch.equal(each, wanted[name]) for name, each in before.items()) == count
+    file = tmp_path / "adapters" / "adapter_config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"fan_in_fan_out": True}))
+    if not turned:
+        with pytest.raises(UserError, match=r"fan_in_fan_out true, which is read for gpt2, .*\nmerge them with PEFT"):
+            read_adapted(tmp_path / "adapters")
 
 
 def learnt_by_peft(base: Any, targets: list[str], folder: Path, **options: Any) -> None:

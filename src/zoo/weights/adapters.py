@@ -3,8 +3,8 @@
     adapter_config.json           r, lora_alpha, base_model_name_or_path, ...
     adapter_model.safetensors     base_model.model.MODULE.lora_A.weight, .lora_B.weight; modules that were trained whole
 
-MODULE is as the published weights call it, so that no family's table is needed: W becomes W + scale · B A (Hu et al.
-2021, arXiv:2106.09685) before any of them reads it. The way back is `zoo.weights.export`.
+MODULE is as the published weights call it, or as `in_memory` knows, so that no family's table is needed: W becomes
+W + scale · B A (Hu et al. 2021, arXiv:2106.09685) before any of them reads it. The way back is `zoo.weights.export`.
 """
 
 import math
@@ -32,10 +32,9 @@ PLAIN: Mapping[str, Any] = {
     **dict.fromkeys(("target_parameters", "trainable_token_indices", "layer_replication", "alora_invocation_tokens")),
     **dict.fromkeys(("arrow_config", "corda_config", "kasa_config", "lora_ga_config", "monteclora_config")),
 }
-"""What makes adapters more than B A; a configuration that says otherwise is refused. Of `fan_in_fan_out` PEFT goes by
-the kind of module, whatever is said."""
-CONV1D = ("gpt2",)
-"""Kinds whose projections lie in files as (in, out)."""
+"""What makes adapters more than B A; a configuration that says otherwise is refused."""
+CONV1D = ("gpt2", "gpt-sw3", "openai-gpt", "imagegpt", "decision_transformer")
+"""Kinds whose projections lie in files as (in, out), which PEFT knows by itself, whatever `fan_in_fan_out` says."""
 STARTS = (True, False, "gaussian", "eva")
 """Of A and B, as `init_lora_weights` has it. Others, such as PiSSA and OLoRA, take from the base what B A begins with,
 and PEFT does so again when it loads them: their B A is no change of the base as it lies here."""
@@ -98,6 +97,11 @@ def _merged(
     of_base, of_adapters = _prefixes([name_in_file(module, base)[0] for module in modules], base, config, place)
     found = {of_base + name: tensor for name, tensor in base.tensors.items()}
     turned = base.config.get("model_type") in CONV1D
+    if config.get("fan_in_fan_out") and not turned:  # a square matrix does not tell which way it lies
+        raise UserError(
+            f"the adapters in '{place}' have fan_in_fan_out true, which is read for {', '.join(CONV1D)} alone\n"
+            "merge them with PEFT, and name the folder that it writes"
+        )
 
     def theirs(name: str) -> tuple[str, int, int]:
         name, part, count = name_in_file(name, base)
@@ -121,7 +125,8 @@ def _merged(
         raise UserError(
             f"the adapters in '{place}' are not of the weights '{base.place}': no place for "
             f"{listing(strange or list(adapters), 4)}\nname the weights that they were trained upon, beside them or as "
-            f"base_model_name_or_path in {CONFIG}"
+            f"base_model_name_or_path in {CONFIG}; where transformers calls these otherwise in memory than in files, "
+            "merge the adapters with PEFT, and name the folder that it writes"
         )
     return found | {theirs(name)[0]: tensor for name, tensor in bare.items()}
 

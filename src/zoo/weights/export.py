@@ -43,8 +43,7 @@ def export(run: str | Path | Run, out: str | Path) -> Path:
         The folder.
 
     Raises:
-        UserError: The run has none, began with no published weights or with adapters, or they cannot be said in their
-            names.
+        UserError: The run has none, or began with no published weights, or with adapters.
     """
     run = run if isinstance(run, Run) else open_run(run)
     folder, spec = user_path(out), run.spec
@@ -80,8 +79,8 @@ def export(run: str | Path | Run, out: str | Path) -> Path:
         adapted = adapters.get(module.removeprefix("core.")) if kind == "weight" else None
         if adapted is None:
             continue
-        if place.row is None or place.row.form not in (SAME, TRANSPOSED):
-            raise UserError(f"'{place.name}' of '{run.folder}' cannot be said in the names of {start.family.name}")
+        assert place.row is not None, "what is adapted is published"
+        assert place.row.form in (SAME, TRANSPOSED), "and a matrix"
         for name, (down, up) in _parts(adapted, place, place.row.form).items():
             named = names_in_memory(name.removeprefix(inner).removesuffix(".weight"), start.published)
             for own, rows in zip(named, up.chunk(len(named)), strict=True):
