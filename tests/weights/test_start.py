@@ -1,6 +1,7 @@
 """Trainings that begin with weights: published ones and those of a run, and what is refused."""
 
 import json
+import re
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -307,8 +308,13 @@ def test_masked_patches_begin_with_published_weights(name: str, pictures: Path, 
 def test_weights_of_another_size_or_task_or_kind_are_refused(
     bert: Path, vit: Path, texts: Path, pictures: Path, tmp_path: Path
 ) -> None:
-    with pytest.raises(UserError, match=r"core.dim is 96, not 192, core.depth (.|\n)*: --set core.dim=96 --set"):
+    with pytest.raises(
+        UserError, match=r"core.dim is 96, not 192, core.depth (.|\n)*: --set core.dim=96 --set"
+    ) as told:
         begun("text-tiny", texts, bert, tmp_path / "run")
+    advice = dict(re.findall(r"--set core\.(\w+)=(\w+)", str(told.value)))
+    asked: dict[str, Any] = {f"core__{key}": None if size == "null" else int(size) for key, size in advice.items()}
+    assert begun("text-tiny", texts, bert, tmp_path / "asked", **asked).spec.core.sizes["mlp_dim"] == 384
     with pytest.raises(UserError, match=r"core.mlp_dim=384 contradicts the weights, which have nothing; leave it"):
         begun("text-micro", texts, bert, tmp_path / "run", core__mlp_dim=384)
     with pytest.raises(UserError, match=r"\(timm-vit\) are for image-classification, not for text-classification"):

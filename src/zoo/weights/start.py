@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from zoo import plugins, registry
+from zoo.catalogue.wording import as_yaml
 from zoo.core import Model
 from zoo.errors import UserError, did_you_mean, listing
 from zoo.files import user_path
@@ -97,7 +98,7 @@ class Start:
         if not wrong:
             return None
         differing = ", ".join(f"{key} is {size}, not {mine[key.removeprefix('core.')]}" for key, size in wrong.items())
-        said = " ".join(f"--set {key}={size}" for key, size in wrong.items())
+        said = " ".join(f"--set {key}={as_yaml(self.settings[key])}" for key in wrong)  # null is what is usual
         return (
             f"the weights '{self.source}' are not of the size of '{spec.model}': in them {differing}\n"
             f"name weights of its size, or a model of theirs{f', or ask for theirs: {said}' if 'dim' in mine else ''}"
