@@ -71,7 +71,8 @@ def publish_speech(folder: Path, kind: str = "wav2vec2", **options: Any) -> Any:
     names = ["<s>", "<pad>", "</s>", "<unk>", "|", *"ETAONIHSRDLUMWCFGYPBVKQJXZ'"]
     own = {"conv_dim": [8] * 7, "num_conv_pos_embeddings": 8, "num_conv_pos_embedding_groups": 2, "layerdrop": 0.0}
     own |= {"vocab_size": len(names), "pad_token_id": 1, **SMALL, **options}
-    model = transformers.AutoModelForCTC.from_config(transformers.AutoConfig.for_model(kind, **own)).eval()
+    maker = {"wav2vec2": transformers.Wav2Vec2ForCTC, "hubert": transformers.HubertForCTC}[kind]
+    model = maker(maker.config_class(**own)).eval()
     model.save_pretrained(folder)
     (folder / "vocab.json").write_text(json.dumps({name: i for i, name in enumerate(names)}))
     (folder / "preprocessor_config.json").write_text(json.dumps({"do_normalize": True, "sampling_rate": 16000}))
