@@ -1,45 +1,23 @@
 """The models of timm by name, without timm: from an index that comes with the plugin, or from a newer one of this
 machine, which ``zoo plugins refresh timm`` makes. Torch-free."""
 
-import json
 from collections.abc import Mapping
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from zoo.contract import Offered
-from zoo.data.places import cache_folder
-from zoo.errors import UserError, unknown
+from zoo.errors import unknown
+from zoo.plugins.indices import Index
 from zoo.specs import ModelSpec
 from zoo_timm.spec import TASK
 
-PACKAGED = Path(__file__).with_name("index.json")
-FORMAT = 1
-
-
-def cached() -> Path:
-    """Where a newer index lies, if any."""
-    return cache_folder() / "indices" / "timm.json"
+INDEX = Index("timm", Path(__file__).with_name("index.json"), "architectures")
 
 
 def architectures() -> Mapping[str, Any]:
     """``{name: {"parameters", "image_size", "tags": {tag: {"source", "license", "num_classes"}}}}``; the first tag is
     timm's default one."""
-    path = cached() if cached().is_file() else PACKAGED
-    return _read(path, path.stat().st_mtime_ns)["architectures"]
-
-
-@lru_cache(maxsize=2)
-def _read(path: Path, changed: int) -> Mapping[str, Any]:
-    try:
-        index = json.loads(path.read_text(encoding="utf-8"))
-        if index["format"] != FORMAT:
-            raise ValueError(f"its format is {index['format']}, not {FORMAT}")
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(
-            f"the index '{path}' cannot be read: {error}\ndelete it, or run 'zoo plugins refresh timm'"
-        ) from error
-    return index
+    return INDEX.entries()
 
 
 def offered() -> Mapping[str, Offered]:

@@ -1,12 +1,9 @@
 """The index made anew, of the timm that is installed."""
 
-import json
 from typing import Any
 
-from zoo.data.places import make_cache_folder
 from zoo.errors import counted
-from zoo.files import write_atomically
-from zoo_timm.index import FORMAT, PACKAGED, architectures, cached
+from zoo_timm.index import INDEX, architectures
 
 
 def refresh() -> str:
@@ -14,18 +11,10 @@ def refresh() -> str:
 
     Parameters are counted of architectures that no index had before: counting takes as long as making the model.
     """
-    make_cache_folder(cached().parent.name)
     index = make({name: facts["parameters"] for name, facts in architectures().items()})
-    write_atomically(cached(), written(index))
+    INDEX.write(index)
     number = len(index["architectures"])
-    return f"{counted(number, 'architecture')} of timm {index['timm']}, in '{cached()}'"
-
-
-def written(index: dict[str, Any]) -> str:
-    """One architecture a line."""
-    lines = [f"{json.dumps(name)}: {json.dumps(facts)}" for name, facts in index["architectures"].items()]
-    head = json.dumps({key: value for key, value in index.items() if key != "architectures"})
-    return head[:-1] + ', "architectures": {\n' + ",\n".join(lines) + "\n}}\n"
+    return f"{counted(number, 'architecture')} of timm {index['timm']}, in '{INDEX.cached}'"
 
 
 def make(counts: dict[str, int | None]) -> dict[str, Any]:
@@ -56,7 +45,7 @@ def make(counts: dict[str, int | None]) -> dict[str, Any]:
             "image_size": config.input_size[-1],
             "tags": {tag: _card(timm.get_pretrained_cfg(f"{name}.{tag}")) for tag in known},
         }
-    return {"format": FORMAT, "timm": timm.__version__, "architectures": found}
+    return INDEX.document(timm.__version__, found)
 
 
 def _card(config: Any) -> dict[str, Any]:
@@ -77,4 +66,4 @@ def _count(name: str) -> int | None:
 
 
 if __name__ == "__main__":  # the one that comes with the plugin
-    PACKAGED.write_text(written(make({})), encoding="utf-8")
+    INDEX.write(make({}), INDEX.packaged)

@@ -1,23 +1,20 @@
 """Which models of transformers the bridge leads to, without transformers: a list of kinds, each tried, and of a
 publication of each. It comes with the plugin; ``zoo plugins refresh transformers`` makes a newer one. Torch-free."""
 
-import json
 from collections.abc import Mapping, Sequence
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from zoo.contract import Offered
-from zoo.data.places import cache_folder
 from zoo.errors import UserError, did_you_mean, listing
 from zoo.files import user_path
+from zoo.plugins.indices import Index
 from zoo.specs import ModelSpec
 from zoo.weights.processors import heard_of, longest_of, read_processor, seen_of
 from zoo_transformers.places import EXAMPLES, config_of, has_tokenizer, is_address, place_of
 from zoo_transformers.spec import IMAGE, SPEECH, TEXT, stride
 
-PACKAGED = Path(__file__).with_name("index.json")
-FORMAT = 1
+INDEX = Index("transformers", Path(__file__).with_name("index.json"), "kinds")
 ENDINGS = {"ForCTC": SPEECH, "ForImageClassification": IMAGE, "ForSequenceClassification": TEXT}
 """Of the class that a configuration says it was published with, where its kind is for several tasks."""
 POSITIONS = ("max_position_embeddings", "n_positions")
@@ -44,27 +41,9 @@ LEFT_OUT = (
 """Of a configuration: what says nothing of the network."""
 
 
-def cached() -> Path:
-    """Where a newer index lies, if any."""
-    return cache_folder() / "indices" / "transformers.json"
-
-
 def kinds() -> Mapping[str, Any]:
     """``{model_type: {"tasks": [...], "published": name or None}}``."""
-    path = cached() if cached().is_file() else PACKAGED
-    return _read(path, path.stat().st_mtime_ns)["kinds"]
-
-
-@lru_cache(maxsize=2)
-def _read(path: Path, changed: int) -> Mapping[str, Any]:
-    try:
-        index = json.loads(path.read_text(encoding="utf-8"))
-        if index["format"] != FORMAT:
-            raise ValueError(f"its format is {index['format']}, not {FORMAT}")
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        remedy = "delete it, or run 'zoo plugins refresh transformers'"
-        raise UserError(f"the index '{path}' cannot be read: {error}\n{remedy}") from error
-    return index
+    return INDEX.entries()
 
 
 def offered() -> Mapping[str, Offered]:

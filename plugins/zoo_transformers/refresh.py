@@ -1,16 +1,13 @@
 """The index made anew, of the transformers that is installed: what is new in it is tried."""
 
-import json
 import re
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from zoo.data.places import make_cache_folder
 from zoo.errors import counted
-from zoo.files import write_atomically
-from zoo_transformers.index import FORMAT, PACKAGED, cached, kinds
+from zoo_transformers.index import INDEX, kinds
 from zoo_transformers.network import library
 
 PUBLISHED = re.compile(
@@ -22,21 +19,13 @@ PUBLISHED = re.compile(
 def refresh() -> str:
     """Write the index into the cache folder."""
     library()
-    make_cache_folder(cached().parent.name)
     index, failed = make(kinds())
-    write_atomically(cached(), written(index))
+    INDEX.write(index)
     number = len(index["kinds"])
     return (
-        f"{counted(number, 'architecture')} of transformers {index['transformers']}, in '{cached()}'; "
+        f"{counted(number, 'architecture')} of transformers {index['transformers']}, in '{INDEX.cached}'; "
         f"{len(failed)} of its others do not fit the bridge's rooms"
     )
-
-
-def written(index: Mapping[str, Any]) -> str:
-    """One kind a line."""
-    lines = [f"{json.dumps(name)}: {json.dumps(facts)}" for name, facts in index["kinds"].items()]
-    head = json.dumps({key: value for key, value in index.items() if key != "kinds"})
-    return head[:-1] + ', "kinds": {\n' + ",\n".join(lines) + "\n}}\n"
 
 
 def make(known: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
@@ -60,7 +49,7 @@ def make(known: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
         if named[facts["published"]] > 1:  # of two kinds it is one's at most, and nothing tells whose
             facts["published"] = None
     ordered = dict(sorted(found.items()))
-    return {"format": FORMAT, "transformers": library().__version__, "kinds": ordered}, failed
+    return INDEX.document(library().__version__, ordered), failed
 
 
 def _published() -> dict[str, str]:
@@ -75,6 +64,6 @@ def _published() -> dict[str, str]:
 
 if __name__ == "__main__":  # the one that comes with the plugin
     made, lost = make({})
-    PACKAGED.write_text(written(made), encoding="utf-8")
+    INDEX.write(made, INDEX.packaged)
     for what, reason in lost.items():
         print(f"{what}: {reason}")

@@ -39,7 +39,7 @@ def test_names_are_listed_without_transformers() -> None:
 
 
 def test_the_index_that_comes_with_the_plugin_was_tried() -> None:
-    kinds = index._read(index.PACKAGED, index.PACKAGED.stat().st_mtime_ns)["kinds"]
+    kinds = index.INDEX.read(index.INDEX.packaged)["kinds"]
     tried = {(kind, task) for kind, facts in kinds.items() for task in facts["tasks"]}
     assert {("bert", TEXT), ("deberta-v2", TEXT), ("vit", IMAGE), ("wav2vec2", SPEECH), ("hubert", SPEECH)} <= tried
     for kind, task in (("bert", TEXT), ("vit", IMAGE), ("hubert", SPEECH)):
@@ -50,7 +50,7 @@ def test_the_index_that_comes_with_the_plugin_was_tried() -> None:
 
 def test_a_publication_is_of_one_kind(monkeypatch: pytest.MonkeyPatch) -> None:
     """Documentations were copied, so that what two kinds name is another's of one of them."""
-    kinds = index._read(index.PACKAGED, index.PACKAGED.stat().st_mtime_ns)["kinds"]
+    kinds = index.INDEX.read(index.INDEX.packaged)["kinds"]
     named = Counter(facts["published"] for facts in kinds.values() if facts["published"])
     assert len(named) > 50
     assert set(named.values()) == {1}
@@ -75,7 +75,13 @@ def test_refreshing_tries_what_is_new(tmp_path: Path, monkeypatch: pytest.Monkey
     assert index.kinds().keys() == {"bert", "fresh"}
     assert index.kinds()["bert"]["published"] == "google-bert/bert-base-uncased"
     made = {"format": 1, "kinds": {"bert": {"tasks": [TEXT], "published": None}}}
-    assert json.loads(refresh.written(made)) == made
+    index.INDEX.write(made, tmp_path / "index.json")
+    assert index.INDEX.read(tmp_path / "index.json") == made
+    index.INDEX.cached.write_text('{"format": 2}')
+    with pytest.raises(
+        UserError, match=r"its format is 2, not 1\ndelete it, or run 'zoo plugins refresh transformers'"
+    ):
+        index.kinds()
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from typing import Any
 from zoo.errors import UserError, listing
 from zoo.specs import RunSpec
 from zoo.weights import Published, Row, Table, read_json
-from zoo.weights.configuration import activation, read_settings
+from zoo.weights.configuration import activation, read_settings, refuse_no_count
 from zoo_speech.seq2seq import tokens as tokenizers
 
 PREFIX = "model."
@@ -68,11 +68,7 @@ class Whisper:
         """
         config, place = published.config, published.place
         for key in SIZES:
-            if type(config.get(key)) is not int or config[key] < 1:
-                raise UserError(
-                    f"the config.json of '{place}' has {key} {config.get(key)!r}, which is no whole number above 0\n"
-                    "copy or download it anew"
-                )
+            refuse_no_count(published, key)
         if config.get("scale_embedding") or not config.get("tie_word_embeddings", True):
             raise UserError(
                 f"the decoder of '{place}' scales its table of tokens or has another to score by, which ours cannot\n"

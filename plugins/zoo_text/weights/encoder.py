@@ -10,7 +10,7 @@ from typing import Any
 from zoo.errors import UserError
 from zoo.specs import RunSpec
 from zoo.weights import Published, Row, Table, read_json
-from zoo.weights.configuration import read_settings
+from zoo.weights.configuration import read_settings, refuse_no_count
 from zoo.weights.processors import longest_of, require_own_tokenizer, without_tokenizer
 from zoo_text import tokenizer as tokenizers
 
@@ -91,14 +91,8 @@ class Encoder:
             UserError: The core cannot be so, or the configuration says too little.
         """
         for key in (SIZES | MAY_BE_NULL) & published.config.keys():
-            value = published.config[key]
-            if value is None and key in MAY_BE_NULL:
-                continue
-            if type(value) is not int or value < 1:
-                raise UserError(
-                    f"the config.json of '{published.place}' has {key} {value!r}, which is no whole number above 0\n"
-                    "copy or download it anew"
-                )
+            if published.config[key] is not None or key not in MAY_BE_NULL:
+                refuse_no_count(published, key)
         shape = read_settings(published, published.config, self.shape)
         shape["embed.max_tokens"] = longest_of(published.folder, shape["embed.max_tokens"])
         tokenizer = str(published.folder / tokenizers.FILE)

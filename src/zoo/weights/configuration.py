@@ -51,6 +51,18 @@ def require_whole(config: Mapping[str, Any], keys: Iterable[str]) -> None:
             raise ValueError(f"{key} {config[key]!r} is no whole number above 0")
 
 
+def refuse_no_count(published: Published, key: str) -> None:
+    """
+    Raises:
+        UserError: The configuration has no whole number there.
+    """
+    if type(value := published.config.get(key)) is not int or value < 1:
+        raise UserError(
+            f"the config.json of '{published.place}' has {key} {value!r}, which is no whole number above 0\n"
+            "copy or download it anew"
+        )
+
+
 def activation(config: Mapping[str, Any], key: str) -> str:
     """
     Raises:
