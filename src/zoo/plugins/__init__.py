@@ -1,8 +1,8 @@
 """The plugin door: tasks, models, datasets and trackers, from whoever brings them.
 
 Read on in `discovery` (who is there), `loading` (who is good), `session` (what a notebook brought), `lookup` (what is
-asked), `bridging` (models of other libraries), `scaffold` (a new one). All torch-free: manifests are imported at the
-first question, and what they name, ``"package.module:Name"``, when it is used.
+asked), `bridging` (models of other libraries), `indices` (their names), `scaffold` (a new one). All torch-free:
+manifests are imported at the first question, and what they name, ``"package.module:Name"``, when it is used.
 """
 
 from zoo.plugins.bridging import Bridging, bridge_of, bridges, refresh
