@@ -3,7 +3,6 @@
 import json
 import re
 import shutil
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,83 +11,16 @@ import timm
 import torch
 import transformers
 from safetensors.torch import load_file, save_file
+from starting import begun, equal
 from tokenizers import Tokenizer
-from torch import nn
 
 import zoo
-from zoo.core import Model
 from zoo.errors import UserError
 from zoo.run import Run
 from zoo.training import train
 from zoo.weights import from_published
-from zoo_text import tokenizer as tokenizers
 from zoo_text.weights import BERT
 from zoo_vit.weights import TimmVit
-
-STILL = {"train.lr": 1e-300, "train.weight_decay": 0.0, "train.steps": 1, "train.precision": "fp32"}
-"""A training that leaves the weights as they are."""
-WORDS = {"fruit": ("apple", "plum", "pear"), "tool": ("hammer", "saw", "drill"), "animal": ("cat", "newt", "owl")}
-
-
-def begun(name: str, data: Path, weights: Path | None, out: Path, *, task: str | None = None, **settings: Any) -> Run:
-    said = STILL | {key.replace("__", "."): value for key, value in settings.items()}
-    return train(name, task=task, data=str(data), weights=weights, settings=said, out=out, show_progress=False)
-
-
-def table_of(path: Path, *classes: str) -> Path:
-    rows = [
-        f"{one} and {other} {i},{each}"
-        for each in classes
-        for one in WORDS[each]
-        for other in WORDS[each]
-        for i in range(4)
-    ]
-    path.write_text("\n".join(["text,label", *rows]))
-    return path
-
-
-@pytest.fixture
-def texts(tmp_path: Path) -> Path:
-    return table_of(tmp_path / "things.csv", "fruit", "tool")
-
-
-@pytest.fixture
-def bert(tmp_path: Path) -> Path:
-    """A folder of transformers' BERT with the size of text-micro, as `save_pretrained` writes it."""
-    torch.manual_seed(0)
-    tokenizer = tokenizers.learn("wordpiece", ["apple hammer and cat"] * 4, max_vocab_size=300, lowercase=True)
-    config = transformers.BertConfig(
-        hidden_size=96,
-        num_hidden_layers=4,
-        num_attention_heads=3,
-        intermediate_size=384,
-        vocab_size=tokenizers.size(tokenizer) + 5,
-        max_position_embeddings=40,
-    )
-    transformers.BertModel(config).save_pretrained(tmp_path / "bert")
-    tokenizer.save(str(tmp_path / "bert" / "tokenizer.json"))
-    return tmp_path / "bert"
-
-
-@pytest.fixture
-def vit(tmp_path: Path) -> Path:
-    """A folder of timm's ViT with the size of vit-micro, as the Hub has them."""
-    torch.manual_seed(0)
-    arguments = {"embed_dim": 96, "depth": 4, "num_heads": 3, "img_size": 28, "patch_size": 7, "num_classes": 6}
-    model = timm.create_model("vit_tiny_patch16_224", **arguments)
-    nn.init.normal_(model.head.weight)
-    cfg = {"mean": [0.5, 0.4, 0.3], "std": [0.2, 0.3, 0.4]}
-    config = {"architecture": "vit_tiny_patch16_224", "model_args": arguments, "pretrained_cfg": cfg}
-    (tmp_path / "vit").mkdir()
-    (tmp_path / "vit" / "config.json").write_text(json.dumps(config))
-    save_file(model.state_dict(), tmp_path / "vit" / "model.safetensors")
-    return tmp_path / "vit"
-
-
-def equal(ours: Model, wanted: Mapping[str, torch.Tensor], *rooms: str) -> bool:
-    return all(
-        torch.equal(tensor, wanted[name]) for name, tensor in ours.state_dict().items() if name.startswith(rooms)
-    )
 
 
 def test_a_text_model_begins_with_published_weights_and_their_tokenizer(
@@ -125,34 +57,6 @@ def test_a_picture_model_begins_with_published_weights_and_their_normalisation(
     assert equal(model, tensors, "embed", "core")
 
 
-def test_a_run_s_weights_keep_their_head_for_the_same_classes_only(texts: Path, tmp_path: Path) -> None:
-    first = begun("text-micro", texts, None, tmp_path / "first", train__lr=1e-3, train__steps=12)
-    again = begun("text-micro", texts, first.folder, tmp_path / "again")
-    assert equal(again.load_model(), first.load_model().state_dict(), "embed", "core", "head")
-    before, after = first.report(), again.report()
-    assert before is not None
-    assert after is not None
-    assert before.metrics == after.metrics
-    others = begun(
-        "text-micro", table_of(tmp_path / "more.csv", "fruit", "animal", "tool"), first.folder, tmp_path / "others"
-    )
-    assert equal(others.load_model(), first.load_model().state_dict(), "embed", "core")
-    assert others.spec.head["num_classes"] == 3
-    stored = [run.checkpoint().metadata()["info"] for run in (first, others)]
-    assert stored[0]["tokenizer"] == stored[1]["tokenizer"]
-    assert stored[1]["classes"] == ["animal", "fruit", "tool"]
-
-
-def test_the_command_may_ask_for_another_head(bert: Path, texts: Path, tmp_path: Path) -> None:
-    run = begun("text-micro", texts, bert, tmp_path / "run", head__pool="mean", head__pooler=None)
-    assert (run.spec.head["pool"], run.spec.head["pooler"]) == ("mean", None)
-    with pytest.raises(UserError, match=r"--set embed.num_types=1 contradicts the weights, which have 2; leave it"):
-        begun("text-micro", texts, bert, tmp_path / "other", embed__num_types=1)
-    with pytest.raises(UserError, match=r"--set core.norm_eps=0.1 contradicts the weights"):
-        begun("text-micro", texts, bert, tmp_path / "other", core__norm_eps=0.1)
-    assert not (tmp_path / "other").exists()
-
-
 def test_the_command_may_ask_for_fewer_positions(bert: Path, texts: Path, tmp_path: Path) -> None:
     run = begun("text-micro", texts, bert, tmp_path / "run", embed__max_tokens=30)
     wanted = load_file(bert / "model.safetensors")["embeddings.position_embeddings.weight"]
@@ -169,71 +73,6 @@ def test_the_command_may_ask_for_pictures_of_another_size(vit: Path, pictures: P
     torch.testing.assert_close(larger.load_model().embed.position, wanted[0], rtol=0, atol=1e-6)
     back = begun("vit-micro", pictures, larger.folder, tmp_path / "back", embed__image_size=28)
     assert back.load_model().embed.position.shape == published[0].shape
-
-
-def test_a_publication_for_sentences_says_how_it_pools(bert: Path, texts: Path, tmp_path: Path) -> None:
-    (bert / "1_Pooling").mkdir()
-    (bert / "1_Pooling" / "config.json").write_text(json.dumps({"pooling_mode_mean_tokens": True}))
-    run = begun("text-micro", texts, bert, tmp_path / "run")
-    assert (run.spec.head["pool"], run.spec.head["pooler"]) == ("mean", None)
-
-
-def test_a_classifier_s_own_head_is_kept_for_its_classes(bert: Path, texts: Path, tmp_path: Path) -> None:
-    names = {"id2label": {0: "fruit", 1: "tool"}, "label2id": {"fruit": 0, "tool": 1}}
-    whole = transformers.AutoModelForSequenceClassification.from_pretrained(bert, **names)
-    whole.save_pretrained(bert)
-    model = begun("text-micro", texts, bert, tmp_path / "same").load_model()
-    assert torch.equal(model.head.classifier.weight, whole.classifier.weight)
-    others = begun("text-micro", table_of(tmp_path / "b.csv", "animal", "tool"), bert, tmp_path / "others")
-    assert not torch.equal(others.load_model().head.classifier.weight, whole.classifier.weight)
-    report = others.report()
-    assert report is not None
-    assert f"weights: {bert} (bert); new: head.classifier; theirs: classes fruit, tool" in report.notes
-
-
-@pytest.mark.parametrize(("names", "order"), [(["tool", "fruit"], [1, 0]), (["Fruit", "TOOL"], [0, 1])], ids=str)
-def test_the_same_classes_in_another_order_or_in_capitals_keep_the_head(
-    names: list[str], order: list[int], bert: Path, texts: Path, tmp_path: Path
-) -> None:
-    whole = transformers.AutoModelForSequenceClassification.from_pretrained(bert, id2label=dict(enumerate(names)))
-    whole.save_pretrained(bert)
-    run = begun("text-micro", texts, bert, tmp_path / "run")
-    assert run.checkpoint().metadata()["info"]["classes"] == ["fruit", "tool"]
-    model = run.load_model()
-    assert torch.equal(model.head.classifier.weight, whole.classifier.weight[order])
-    assert torch.equal(model.head.classifier.bias, whole.classifier.bias[order])
-
-
-def test_pretraining_goes_on_from_a_published_head(bert: Path, texts: Path, tmp_path: Path) -> None:
-    whole = transformers.BertForMaskedLM.from_pretrained(bert)
-    nn.init.normal_(whole.cls.predictions.bias)
-    whole.save_pretrained(bert)
-    run = begun("text-micro", texts, bert, tmp_path / "run", task="masked-lm")
-    model = run.load_model()
-    assert torch.equal(model.head.bias, whole.cls.predictions.bias)
-    assert torch.equal(model.head.dense.weight, whole.cls.predictions.transform.dense.weight)
-    tuned = begun("text-micro", texts, bert, tmp_path / "tuned").load_model()  # what a classifier has no use for
-    assert equal(tuned, model.state_dict(), "embed", "core")
-    transformers.BertModel.from_pretrained(bert).save_pretrained(bert)
-    bare = begun("text-micro", texts, bert, tmp_path / "bare", task="masked-lm")
-    assert equal(bare.load_model(), model.state_dict(), "embed", "core")
-    assert not bare.load_model().head.bias.any()
-
-
-def test_a_linear_probe_trains_the_head_alone(bert: Path, texts: Path, tmp_path: Path) -> None:
-    probe: dict[str, Any] = {"train__freeze": ["embed", "core", "head.pooler"], "train__lr": 1e-2, "train__steps": 4}
-    run = begun("text-micro", texts, bert, tmp_path / "run", **probe, train__save_every=2)
-    model = run.load_model()
-    wanted = from_published(model, load_file(bert / "model.safetensors"), BERT.table(run.spec)).tensors
-    assert equal(model, wanted, "embed", "core", "head.pooler")
-    assert float(model.head.classifier.weight.detach().abs().max()) > 0
-    shutil.rmtree(run.checkpoint("newest").folder)
-    (run.folder / "report.json").unlink()
-    again = train("text-micro", out=run.folder, resume=True, show_progress=False).load_model()
-    assert equal(again, model.state_dict(), "head")
-    with pytest.raises(UserError, match=r"train.freeze: the model has no 'cors'"):
-        begun("text-micro", texts, bert, tmp_path / "other", train__freeze=["cors"])
-    assert not (tmp_path / "other").exists()
 
 
 def test_adapters_alone_are_trained_saved_and_resumed(bert: Path, texts: Path, tmp_path: Path) -> None:

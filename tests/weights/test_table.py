@@ -66,13 +66,14 @@ def test_older_names_a_lacking_prefix_and_tensors_without_learning_are_known(
     bare = {name.replace("norm.weight", "norm.gamma"): each for name, each in bare.items()}
     placed = from_published(model, bare | {"0.mask": torch.ones(1)}, TABLE)
     assert placed.new == ["head.classifier.weight", "head.classifier.bias"]
+    assert not placed.replaced
     assert torch.equal(placed.tensors["0.norm.weight"], published["net.last"][0])
 
 
 def test_what_predicts_other_targets_stays_new(model: Classifier, published: dict[str, Tensor]) -> None:
     published["classifier.weight"] = torch.zeros(7, 8)
     placed = from_published(model, published, TABLE, same_targets=False)
-    assert placed.new == ["head.classifier.weight", "head.classifier.bias"]
+    assert placed.new == placed.replaced == ["head.classifier.weight", "head.classifier.bias"]
     assert torch.equal(placed.tensors["head.classifier.weight"], model.head["classifier"].weight)
 
 
@@ -86,6 +87,20 @@ def test_all_that_does_not_fit_is_named(model: Classifier, published: dict[str, 
     assert "places without a weight: 0.blocks.1.attention.qkv.weight (net.1.k.weight)" in told
     assert "weights without a place: net.2.extra" in told
     assert "not as needed: net.0.mlp.fc1.weight is [8, 9], not [8, 8]" in told
+
+
+def test_what_does_not_fit_is_called_as_its_file_has_it(model: Classifier, published: dict[str, Tensor]) -> None:
+    bare = {name.removeprefix("net."): each for name, each in published.items() if name.startswith("net.")}
+    bare = {name.replace("norm.weight", "norm.gamma"): each for name, each in bare.items()}
+    del bare["1.k.weight"]
+    strange = {"0.norm.gamma": torch.ones(9), "2.extra": torch.zeros(1), "2.norm.gamma": torch.zeros(1)}
+    with pytest.raises(UserError) as raised:
+        from_published(model, bare | strange, TABLE, source="a/place")
+    told = str(raised.value)
+    assert told.startswith("the weights 'a/place' do not fit the model\n")
+    assert "weight: 0.blocks.1.attention.qkv.weight (1.k.weight)\n" in told
+    assert "place: 2.extra, 2.norm.gamma\n" in told
+    assert "needed: 0.norm.gamma is [9], not [8]\n" in told
 
 
 @pytest.mark.parametrize(

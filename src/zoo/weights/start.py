@@ -137,14 +137,17 @@ class Start:
         order = _order(theirs, ours) if alike and info is not None and theirs != ours else None
         same = info is None or (alike and (theirs == ours or order is not None))
         table = self.family.table(spec)
-        placed = from_published(model, self.published.tensors, table, same_targets=same, order=order)
+        placed = from_published(
+            model, self.published.tensors, table, same_targets=same, order=order, source=self.source
+        )
         model.load_state_dict(placed.tensors)
         told = [f"weights: {self.source} ({self.family.name})"]
         for what, names in (("new", placed.new), ("left out", placed.left_out)):
-            if modules := dict.fromkeys(name.rpartition(".")[0] or name for name in names):
-                told.append(f"{what}: {listing(list(modules), 8)}")
-        if alike and not same and placed.new:
-            told += [f"theirs: {key} {listing(each, 8)}" for key, each in theirs.items() if _are_names(each)]
+            if modules := _outermost(names):
+                told.append(f"{what}: {listing(modules, 8)}")
+        if alike and not same and placed.replaced:
+            named = [f"theirs: {key} {listing(each, 8)}" for key, each in theirs.items() if _are_names(each)]
+            told += named or ["what their head predicts has no names"]
         return "; ".join(told)
 
 
@@ -257,6 +260,12 @@ def _of_another_task(place: str, families: Sequence[Family], task: str) -> str:
     names = ", ".join(dict.fromkeys(family.name for family in families))
     tasks = " or ".join(dict.fromkeys(family.task for family in families))
     return f"the weights '{place}' ({names}) are for {tasks}, not for {task}\nname others, or a model of that task"
+
+
+def _outermost(names: Sequence[str]) -> list[str]:
+    """The modules that tensors are of, without those within others of them."""
+    modules = dict.fromkeys(name.rpartition(".")[0] or name for name in names)
+    return [each for each in modules if not any(each.startswith(f"{other}.") for other in modules)]
 
 
 def _order(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> list[int] | None:

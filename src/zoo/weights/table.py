@@ -122,6 +122,13 @@ class Table:
                 found[whole] = torch.cat([found.pop(name) for name in names])
         return found
 
+    def as_written(self, name: str, tensors: Collection[str]) -> str:
+        """What `named` calls so, by the name that it has, or would have, in a publication of these tensors."""
+        bare = bool(self.prefix) and not any(each.startswith(self.prefix) for each in tensors)
+        wanted = name.removeprefix(self.prefix) if bare else name
+        older = [wanted.removesuffix(new) + old for old, new in self.older.items() if wanted.endswith(new)]
+        return next((each for each in (wanted, *older) if each in tensors), wanted)
+
     def ignores(self, name: str) -> bool:
         return any(re.fullmatch(pattern, name) for pattern in self.ignored)
 
@@ -152,11 +159,13 @@ class Placed(NamedTuple):
 
     Args:
         new: What keeps the numbers that it has: a head that was not published, or one of other targets.
+        replaced: Of these, what was published, for other targets.
         left_out: Published tensors of a head that the model has not.
     """
 
     tensors: Mapping[str, Tensor]
     new: Sequence[str]
+    replaced: Sequence[str]
     left_out: Sequence[str]
 
 
@@ -167,6 +176,7 @@ def from_published(
     *,
     same_targets: bool = True,
     order: Sequence[int] | None = None,
+    source: str = "",
 ) -> Placed:
     """Put published tensors where they belong. Modules of the head may stay new, or be left out; all else must be
     there, and have a place.
@@ -174,12 +184,13 @@ def from_published(
     Args:
         same_targets: They were trained for what the model predicts. The caller knows: nothing in them says it.
         order: Which of their targets each of the model's is, where they stand otherwise.
+        source: Where they are from, for messages.
 
     Raises:
         UserError: A published tensor has no place, a place no tensor, or one is not as the place needs it; all are
             named.
     """
-    tensors = tensors if table.adapt is None else table.adapt(model, tensors)
+    tensors = written = tensors if table.adapt is None else table.adapt(model, tensors)
     tensors, places = table.named(tensors), list(places_of(model, table))
     tensors |= _resized(model, places, tensors)
     owners = {name.rpartition(".")[0] for place in places for name in place.published if name in tensors}
@@ -187,30 +198,34 @@ def from_published(
     same_targets = same_targets and (order is None or bool(turned))
     found: dict[str, Tensor] = {}
     new: list[str] = []
+    replaced: list[str] = []
     missing: list[str] = []
     misfits: list[str] = []
     for name, row, published in places:
         lost = [each for each in published if each not in tensors]
         if (row is None or lost) and not _may_be_new(name, published, owners):
-            missing.append(f"{name} ({', '.join(lost) or 'in no row of the table'})")
+            wanted = ", ".join(table.as_written(each, written) for each in lost)
+            missing.append(f"{name} ({wanted or 'in no row of the table'})")
         elif row is None or lost or (row.predicts and not same_targets):
             new.append(name)
+            replaced += [name] if row and not lost else []
             found[name] = model.state_dict()[name]
-        elif wrong := [_misfit(each, tensors[each], wanted) for each, wanted in published.items()]:
-            misfits += filter(None, wrong)
-            if not any(wrong):
-                parts = [row.form.read(tensors[each]) for each in published]
-                whole = parts[0] if len(parts) == 1 else torch.cat(parts)
-                found[name] = whole[list(order)] if order and name in turned else whole
+        elif wrong := {each: why for each, wanted in published.items() if (why := _misfit(tensors[each], wanted))}:
+            misfits += [f"{table.as_written(each, written)} {why}" for each, why in wrong.items()]
+        else:
+            parts = [row.form.read(tensors[each]) for each in published]
+            whole = parts[0] if len(parts) == 1 else torch.cat(parts)
+            found[name] = whole[list(order)] if order and name in turned else whole
     placed = {each for place in places for each in place.published}
     homeless = [each for each in tensors if each not in placed and not table.ignores(each)]
     left_out = [each for each in homeless if any(row.names(each) for row in table.rows if row.ours.startswith("head"))]
-    strange = [each for each in homeless if each not in left_out]
+    strange = [table.as_written(each, written) for each in homeless if each not in left_out]
     told = {"places without a weight": missing, "weights without a place": strange, "not as needed": misfits}
     if any(told.values()):
         lines = "".join(f"\n{what}: {listing(names, LISTED)}" for what, names in told.items() if names)
-        raise UserError(f"the weights do not fit the model{lines}\nname weights of this model, or another model")
-    return Placed(found, new, left_out)
+        which = f" '{source}'" if source else ""
+        raise UserError(f"the weights{which} do not fit the model{lines}\nname weights of this model, or another model")
+    return Placed(found, new, replaced, left_out)
 
 
 def _resized(model: nn.Module, places: Sequence[Place], tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -244,16 +259,16 @@ def _may_be_new(name: str, published: Mapping[str, Tensor], owners: Collection[s
     return name.startswith("head.") and not any(each.rpartition(".")[0] in owners for each in published)
 
 
-def _misfit(name: str, given: Tensor, wanted: Tensor) -> str | None:
+def _misfit(given: Tensor, wanted: Tensor) -> str | None:
     """What is wrong with a published tensor; None where it fits."""
     if given.shape != wanted.shape:
-        return f"{name} is {list(given.shape)}, not {list(wanted.shape)}"
+        return f"is {list(given.shape)}, not {list(wanted.shape)}"
     counts = not wanted.is_floating_point() and given.dtype == wanted.dtype  # such as how many batches were seen
     if not (given.is_floating_point() or counts) or given.layout != torch.strided or given.is_meta:
         kind = str(given.dtype).removeprefix("torch.")
-        return f"{name} is {kind}, not dense floating point"
+        return f"is {kind}, not dense floating point"
     if not given.isfinite().all():
-        return f"{name} holds numbers that are not finite"
+        return "holds numbers that are not finite"
     return None
 
 
