@@ -32,6 +32,7 @@ def zoo_manifest() -> Manifest:
                 augment="zoo_speech.spec:MaskingSpec",
                 cost="zoo_speech.spec:masked_cost",
                 data=("text_column", "holdout_group"),
+                targets=("clusters",),
                 description="which stretches of a recording were hidden: what is learnt from sound alone",
             ),
             TaskEntry(

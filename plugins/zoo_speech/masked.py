@@ -1,7 +1,8 @@
 """Masked frames: stretches of a recording are silenced, and told from the rest. What is learnt from sound alone.
 
-After Liu et al. 2020 (Mockingjay), arXiv:1910.12638: log-mel frames of hidden stretches, by their absolute error. Which
-are hidden is drawn anew in every epoch, and fixed for evaluation.
+What is told is after Liu et al. 2020 (Mockingjay), arXiv:1910.12638: log-mel frames, by their absolute error; or after
+Hsu et al. 2021 (HuBERT), arXiv:2106.07447: which cluster of sounds each token is of, see `clusters`. Which are hidden
+is drawn anew in every epoch, and fixed for evaluation.
 """
 
 from collections.abc import Mapping, Sequence
@@ -27,30 +28,60 @@ from zoo.specs import DataSpec, RunSpec
 from zoo_speech import audio
 from zoo_speech.augment import altered
 from zoo_speech.building import as_inputs, build_embed
+from zoo_speech.clusters import Clusters, learn
 from zoo_speech.data import Entry, make_source, to_hear
-from zoo_speech.model import FrameHead
+from zoo_speech.model import HiddenHead, SpeechEmbed
 from zoo_speech.places import is_bare, load_place
-from zoo_speech.spec import EmbedSpec, masked_rooms
+from zoo_speech.spec import EmbedSpec, masked_rooms, told_values
 
 TOO_SHORT = "the recording is too short to be told from itself: it has less than two tokens (lower embed.hop_ms)"
 
 
+class Frames:
+    """What is to be told of a hidden token: its log-mel frames."""
+
+    def loss(self, output: Output) -> tuple[Tensor, int]:
+        """Absolute error of the hidden frames."""
+        return (output.logits - output.further["frames"]).abs().sum(), output.logits.numel()
+
+    def decode(self, output: Output, batch: Batch) -> Sequence[Record]:
+        """What of each recording was drawn wrong; nothing is what is wanted."""
+        errors = (output.logits - output.further["frames"]).detach().abs().mean(1).cpu()
+        parts = errors.split([facts["count"] for facts in batch.columns])
+        return [Record(item, float(part.mean()), 0.0) for item, part in zip(batch.ids, parts, strict=True)]
+
+    def measure(self, records: Sequence[Record]) -> Measures:
+        """Of a hidden value, in deviations of its recording."""
+        return reconstruction(records)
+
+    def describe(self, record: Record) -> Mapping[str, Any]:
+        return {"reconstruction_error": record.prediction}
+
+
 class MaskedFrames:
-    """Nothing is learnt from the data but the model."""
+    """Args:
+    info: `clusters`, the arguments of `Clusters`, where these are told.
+    """
 
     def __init__(self, spec: RunSpec, info: Mapping[str, Any]) -> None:
-        self.embed, self.masking = masked_rooms(spec)
+        self.embed, head, self.masking = masked_rooms(spec)
+        self.told = Clusters(self.embed, **info["clusters"]) if head.target == "clusters" else Frames()
 
     # ------------------------------------------------------------ data
 
     @staticmethod
     def datasets(spec: RunSpec, info: Mapping[str, Any] | None = None) -> Splits:
-        embed, _ = masked_rooms(spec)
+        embed, head, _ = masked_rooms(spec)
         source = _long_enough(open_source(spec.data, load_recordings, "the path of a folder of recordings"), embed)
         train, validation, test, notes = split(source, spec.data)
         if len(train) and not isinstance(train[0].inputs, Path | audio.Sound | tuple):
             raise UserError(f"'{spec.data.name}' holds no recordings\nname a dataset or a folder that does")
-        return Splits(train, validation, test, notes=notes)
+        known = dict(info or {})
+        if head.target == "clusters" and "clusters" not in known:
+            first = build_embed(spec, embed)
+            assert isinstance(first, SpeechEmbed), "frames are of a spectrogram"
+            known["clusters"] = learn(train, first, embed, head.num_clusters)
+        return Splits(train, validation, test, info=known, notes=notes)
 
     def inputs(self, sources: Sequence[str]) -> Dataset:
         return to_hear(sources)
@@ -92,30 +123,23 @@ class MaskedFrames:
 
     @staticmethod
     def build(spec: RunSpec) -> Model:
-        (embed, _), core = masked_rooms(spec), spec.core
-        first = build_embed(spec, embed)
-        return Model(
-            first, Transformer(**core.model_dump()), FrameHead(core.dim, embed.num_mels * embed.frames_per_token)
-        )
+        (embed, head, _), core = masked_rooms(spec), spec.core
+        last = HiddenHead(core.dim, told_values(embed, head))
+        return Model(build_embed(spec, embed), Transformer(**core.model_dump()), last)
 
     def loss(self, output: Output, batch: Batch) -> tuple[Tensor, int]:
-        """Absolute error of the hidden frames."""
-        return (output.logits - output.further["frames"]).abs().sum(), output.logits.numel()
+        return self.told.loss(output)
 
     # ------------------------------------------------------------ results
 
     def decode(self, output: Output, batch: Batch) -> Sequence[Record]:
-        """What of each recording was drawn wrong; nothing is what is wanted."""
-        errors = (output.logits - output.further["frames"]).detach().abs().mean(1).cpu()
-        parts = errors.split([facts["count"] for facts in batch.columns])
-        return [Record(item, float(part.mean()), 0.0) for item, part in zip(batch.ids, parts, strict=True)]
+        return self.told.decode(output, batch)
 
     def measure(self, records: Sequence[Record]) -> Measures:
-        """Of a hidden value, in deviations of its recording."""
-        return reconstruction(records)
+        return self.told.measure(records)
 
     def describe(self, record: Record, top_k: int) -> Mapping[str, Any]:
-        return {"reconstruction_error": record.prediction}
+        return self.told.describe(record)
 
 
 def _long_enough(source: Source, embed: EmbedSpec) -> Source:

@@ -82,7 +82,7 @@ class SpeechEmbed(nn.Module):
             layout: Of the tokens; as many sequences as there are views of the recordings, one of each after another.
             num_tokens: Of all views together.
             time_masks: Where each masked stretch begins and ends, as shares of the recording; `band_masks` likewise.
-            hidden: Places of tokens whose frames become silence, for a `FrameHead` to tell.
+            hidden: Places of tokens whose frames become silence, for a `HiddenHead` to tell of.
             aside: What the head is told.
         """
         frames, valid = self.frames(samples, num_samples)
@@ -96,7 +96,7 @@ class SpeechEmbed(nn.Module):
             place = (torch.arange(frames.shape[2], device=frames.device) / frames.shape[2]).expand(len(frames), -1)
             frames = frames.masked_fill(within(place, band_masks)[:, None, :], 0)
         if hidden is not None:
-            stacked = self._stacked(frames, layout, num_tokens)
+            stacked = self.stacked(frames, layout, num_tokens)
             aside |= {"hidden": hidden, "frames": stacked[hidden]}
             frames = self._silenced(frames, hidden, layout, num_tokens)
         x = self._subsampled(frames, valid, layout, num_tokens)
@@ -127,7 +127,7 @@ class SpeechEmbed(nn.Module):
     def frames_per_token(self) -> int:
         return self.num_stacked or 4
 
-    def _stacked(self, frames: Float[Tensor, "b t mels"], layout: Layout, num_tokens: int) -> Float[Tensor, "n values"]:
+    def stacked(self, frames: Float[Tensor, "b t mels"], layout: Layout, num_tokens: int) -> Float[Tensor, "n values"]:
         """The frames that each token stands for, side by side."""
         assert layout.max_len is not None
         size = layout.max_len * self.frames_per_token
@@ -148,7 +148,7 @@ class SpeechEmbed(nn.Module):
         self, frames: Float[Tensor, "b t mels"], valid: Bool[Tensor, "b t"], layout: Layout, num_tokens: int
     ) -> Float[Tensor, "n d"]:
         if self.convolutions is None:
-            return self.project(self._stacked(frames, layout, num_tokens))
+            return self.project(self.stacked(frames, layout, num_tokens))
         x, length = frames[:, None], valid.sum(1)
         for convolution in self.convolutions:
             x, length = F.relu(convolution(x)), -(-length // 2)
@@ -202,11 +202,11 @@ class SymbolHead(nn.Module):
         return scores, {"next": self.next(self.decoder(y, said_layout, context=x, context_layout=layout))}
 
 
-class FrameHead(nn.Module):
-    """The log-mel frames of hidden tokens, from what the core made of the others.
+class HiddenHead(nn.Module):
+    """What hidden tokens are, from what the core made of the others.
 
     Args:
-        num_values: Of a token's frames together.
+        num_values: That are told of a token: its log-mel frames, or a score for each cluster of sounds.
     """
 
     def __init__(self, dim: int, num_values: int) -> None:
@@ -222,5 +222,5 @@ class FrameHead(nn.Module):
         hidden: Int[Tensor, " m"],
         frames: Float[Tensor, "m values"],
     ) -> tuple[Float[Tensor, "m values"], dict[str, Tensor]]:
-        """The frames as drawn, and as they are."""
+        """What is told, and the log-mel frames as they are."""
         return self.draw(x.flatten(0, -2)[hidden]), {"frames": frames}

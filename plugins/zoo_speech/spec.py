@@ -170,7 +170,12 @@ class AugmentSpec(Spec):
 
 
 class MaskedHeadSpec(Spec):
-    """The last room of masked frames: a linear layer, of which there is nothing to set."""
+    """The last room of masked frames: a linear layer."""
+
+    target: Literal["frames", "clusters"] = Field(
+        "frames", description="what it tells of a hidden token: its frames, or which cluster of sounds it is of"
+    )
+    num_clusters: int = Field(100, ge=2, le=10_000, description="of sounds, where they are the target")
 
 
 class MaskingSpec(Spec):
@@ -259,7 +264,7 @@ def rooms(spec: RunSpec) -> Rooms:
     return Rooms(embed, head, AugmentSpec.model_validate(spec.augment), DecodeSpec.model_validate(spec.decode))
 
 
-def masked_rooms(spec: RunSpec) -> tuple[EmbedSpec, MaskingSpec]:
+def masked_rooms(spec: RunSpec) -> tuple[EmbedSpec, MaskedHeadSpec, MaskingSpec]:
     """The specs of what surrounds the core where frames are masked, once they fit it.
 
     Raises:
@@ -277,15 +282,20 @@ def masked_rooms(spec: RunSpec) -> tuple[EmbedSpec, MaskingSpec]:
             "embed.front: masked frames are log-mel frames, which a model of waveforms has not\n"
             "name a model that has, or set embed.front=log_mel"
         )
-    return embed, MaskingSpec.model_validate(spec.augment)
+    return embed, MaskedHeadSpec.model_validate(spec.head), MaskingSpec.model_validate(spec.augment)
+
+
+def told_values(embed: EmbedSpec, head: MaskedHeadSpec) -> int:
+    """What the head says of a hidden token."""
+    return head.num_clusters if head.target == "clusters" else embed.num_mels * embed.frames_per_token
 
 
 def masked_cost(spec: RunSpec) -> Cost:
     """Of the whole model, for a recording of `COST_SECONDS`; the spectrogram is left out."""
-    (embed, masking), core = masked_rooms(spec), spec.core
+    (embed, head, masking), core = masked_rooms(spec), spec.core
     num_tokens = embed.num_tokens(COST_SECONDS * embed.sample_rate_hz)
     room = _subsampling(embed, num_tokens, core) + core_cost(core, num_tokens)
-    return room + linear(round(masking.share * num_tokens), core.dim, embed.num_mels * embed.frames_per_token)
+    return room + linear(round(masking.share * num_tokens), core.dim, told_values(embed, head))
 
 
 def cost(spec: RunSpec) -> Cost:
