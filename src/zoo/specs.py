@@ -362,6 +362,9 @@ class RunSpec(Spec):
     data: DataSpec
     train: TrainSpec
     weights: StartSpec | None = Field(None, description="what the run began with; random numbers when null")
+    core_from: StartSpec | None = Field(
+        None, description="the run whose core it began with; a core of its own when null"
+    )
     plugins: dict[str, PluginStamp] = Field(default_factory=dict)
 
 

@@ -21,6 +21,7 @@ from zoo.cost import training_memory_bytes
 from zoo.data.seeding import seed_of
 from zoo.distillation import criterion, pinned, teacher_info
 from zoo.errors import UserError, counted
+from zoo.files import user_path
 from zoo.optim import choose_trained
 from zoo.progress import say
 from zoo.run import Run, new_run, open_run, refuse_other
@@ -28,6 +29,7 @@ from zoo.signals import Preempted, StopSignal
 from zoo.specs import RunSpec
 from zoo.trainer import fit
 from zoo.weights.start import Start, open_start, place_of, start_of
+from zoo.weights.transplant import Transplant, open_transplant, transplant_of
 
 
 def train(
@@ -36,6 +38,7 @@ def train(
     recipe: str | None = None,
     data: str | None = None,
     weights: str | Path | None = None,
+    core: str | Path | None = None,
     task: str | None = None,
     settings: Sequence[str] | Mapping[str, Any] = (),
     steps: int | None = None,
@@ -53,6 +56,7 @@ def train(
         data: A dataset's name, a folder or a file.
         weights: What to start from: a run folder, a name among the model's weights, ``hf:OWNER/NAME``, or a file or
             folder of published weights. Random numbers when None.
+        core: A run folder, of any task, whose core the model begins with; the two cores must be equal.
         task: Another task than the model's own.
         settings: Spec values by dotted key, ``{"train.lr": 1e-3}`` or ``["train.lr=1e-3"]``.
         steps, seed, device, precision: Short for ``train.steps`` and so on in `settings`.
@@ -69,14 +73,14 @@ def train(
     flags = {"steps": steps, "seed": seed, "device": device, "precision": precision}
     asked = {"recipe": recipe, "data": data, "task": task, "settings": _with_flags(settings, flags)}
     if resume:
-        run = _run_to_resume(out, name, weights, **asked)
+        run = _run_to_resume(out, name, weights, core, **asked)
         if run.status().get("state") == "done" and run.report() is not None:
             run.choose()  # tells what of it is lost
             say("the run is finished already; this is its report", show=show_progress)
             return run
         ready = _going_on(run)
     else:
-        ready = _beginning(out, name, weights, **asked)
+        ready = _beginning(out, name, weights, core, **asked)
     with ready as (run, model, splits, found), StopSignal() as stop, _followed(run, stop):
         state = fit(run, model, splits, stop, found, show_progress=show_progress)
         stop.at_once = True  # nothing can be lost any more
@@ -104,7 +108,9 @@ class Ready(NamedTuple):
 
 
 @contextmanager
-def _beginning(out: str | Path | None, name: str, weights: str | Path | None, **asked: Any) -> Iterator[Ready]:
+def _beginning(
+    out: str | Path | None, name: str, weights: str | Path | None, core: str | Path | None, **asked: Any
+) -> Iterator[Ready]:
     """A new run. Its weights and data are looked at before a folder is made: a mistyped path leaves nothing behind."""
     if (bridging := plugins.bridge_of(name)) is not None:
         bridging.fetch(name)
@@ -113,6 +119,7 @@ def _beginning(out: str | Path | None, name: str, weights: str | Path | None, **
     start = None if weights is None else open_start(place_of(weights, name), resolved.spec.task)
     if start is not None:
         resolved = start.decide(resolved)
+    transplant = None if core is None else open_transplant(core, resolved.spec)
     known = _inherited(resolved.spec, start)
     try:
         splits = plugins.task_class(resolved.spec.task).datasets(resolved.spec, known or None)
@@ -122,7 +129,9 @@ def _beginning(out: str | Path | None, name: str, weights: str | Path | None, **
         raise UserError(f"{error}\n('the model' is the teacher, '{resolved.spec.train.distill.teacher}')") from error
     _refuse_unfit(splits, resolved.spec)
     spec = pinned(registry.settle(resolved, splits.settings))
-    model, splits = _begun(spec, splits, start)
+    if transplant is not None:
+        spec = spec.model_copy(update={"core_from": transplant.stamp})
+    model, splits = _begun(spec, splits, start, transplant)
     with new_run(out, spec.model_copy(update={"plugins": plugins.stamps(spec.task)})) as run:
         yield Ready(run, model, splits, Found(None, []))
 
@@ -133,9 +142,10 @@ def _going_on(run: Run) -> Iterator[Ready]:
     with run.lock():
         found = newest_checkpoint(run.checkpoints)
         start = start_of(run.spec) if found.checkpoint is None or run.spec.train.lora else None
+        transplant = transplant_of(run.spec) if found.checkpoint is None else None
         info = found.checkpoint.metadata()["info"] if found.checkpoint else _inherited(run.spec, start)
         splits = run.task_class.datasets(run.spec, info or None)
-        yield Ready(run, *_begun(run.spec, splits, start), found)
+        yield Ready(run, *_begun(run.spec, splits, start, transplant), found)
 
 
 def _inherited(spec: RunSpec, start: Start | None) -> dict[str, Any]:
@@ -153,7 +163,7 @@ def _inherited(spec: RunSpec, start: Start | None) -> dict[str, Any]:
     return {**begun, **taught}
 
 
-def _begun(spec: RunSpec, splits: Splits, start: Start | None) -> tuple[Model, Splits]:
+def _begun(spec: RunSpec, splits: Splits, start: Start | None, transplant: Transplant | None) -> tuple[Model, Splits]:
     """The model as a training begins with it, and its data with what the reader should know of that.
 
     Raises:
@@ -172,11 +182,19 @@ def _begun(spec: RunSpec, splits: Splits, start: Start | None) -> tuple[Model, S
         raise
     notes = [f"weights: {spec.weights.source} ({spec.weights.family})"] if spec.weights else []
     notes = [start.put_into(model, spec, splits.info)] if start else notes
+    if spec.core_from is not None:
+        notes.append(
+            transplant.put_into(model) if transplant else f"core: of {spec.core_from.source} ({spec.core_from.family})"
+        )
     choose_trained(model, train)
     sizes = [(parameter.numel(), parameter.requires_grad) for parameter in model.parameters()]
     trained, whole = sum(size for size, is_trained in sizes if is_trained), sum(size for size, _ in sizes)
     if trained < whole:
-        random = "" if spec.weights else "; what is frozen are random numbers: --weights names trained ones"
+        random = (
+            ""
+            if spec.weights or spec.core_from
+            else "; what is frozen are random numbers: --weights names trained ones"
+        )
         notes.append(f"trained: {trained:,} of {whole:,} parameters{random}")
     if train.distill is not None:
         _refuse_teacher(model, spec, splits)
@@ -203,13 +221,17 @@ def _followed(run: Run, stop: StopSignal) -> Iterator[None]:
         raise told from error
 
 
-def _run_to_resume(out: str | Path | None, name: str, weights: str | Path | None, **asked: Any) -> Run:
+def _run_to_resume(
+    out: str | Path | None, name: str, weights: str | Path | None, core: str | Path | None, **asked: Any
+) -> Run:
     """The run in `out`, if it was made from what the command says. What it does not say, the run's spec says."""
     if out is None:
         raise UserError("--resume needs the run's folder\nname it with --out")
     run = open_run(out)
     if weights is not None:
         run = _begun_with(run, weights, place_of(weights, name))
+    if core is not None:
+        _refuse_other_core(run, core)
     if name != run.spec.model or any(asked.values()):
         chosen = asked["data"] or (None if asked["recipe"] or name != run.spec.model else run.spec.data.name)
         same = None if asked["recipe"] or name != run.spec.model else run.spec.task
@@ -238,6 +260,16 @@ def _begun_with(run: Run, named: str | Path, place: Path) -> Run:
     raise UserError(
         f"'{run.folder}' began with {was}, not with '{named}'\nleave --weights out, or train in another folder"
     )
+
+
+def _refuse_other_core(run: Run, named: str | Path) -> None:
+    began = run.spec.core_from
+    if began is None or user_path(named).absolute() != Path(began.source):
+        was = f"that of '{began.source}'" if began else "a core of its own"
+        raise UserError(
+            f"'{run.folder}' began with {was}, not with the core of '{named}'\n"
+            "leave --core out, or train in another folder"
+        )
 
 
 def _refuse_unfit(splits: Splits, spec: RunSpec) -> None:

@@ -18,6 +18,9 @@ def train(
         str | None,
         typer.Option(help="What to start from: a run folder, a name in 'zoo show', hf:OWNER/NAME, a file or a folder."),
     ] = None,
+    core: Annotated[
+        str | None, typer.Option(help="A run folder, of any task, whose core to begin with; freeze it by train.freeze.")
+    ] = None,
     task: Annotated[str | None, typer.Option(help="Another task than the model's own.")] = None,
     settings: Annotated[
         list[str] | None,
@@ -43,6 +46,7 @@ def train(
             recipe=recipe,
             data=data,
             weights=weights,
+            core=core,
             task=task,
             settings=settings or (),
             steps=steps,

@@ -219,7 +219,7 @@ def revise(
     now = spec.model_dump(mode="json")
     layers = [Layer("run", {room: now[room] for room in ROOMS}), Layer("command", {"data": dict(data)})]
     layers.append(Layer("command", nested(asked), settings=asked))
-    kept = {"plugins": spec.plugins, "weights": spec.weights}
+    kept = {"plugins": spec.plugins, "weights": spec.weights, "core_from": spec.core_from}
     return resolve(spec.model, spec.task, layers).spec.model_copy(update=kept)
 
 

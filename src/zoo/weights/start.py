@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from zoo import plugins, registry
 from zoo.catalogue.wording import as_yaml
@@ -59,11 +59,7 @@ class Start:
 
     @cached_property
     def stamp(self) -> StartSpec:
-        digest = hashlib.sha256()
-        for name, tensor in sorted(self.published.tensors.items()):
-            digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}\n".encode())
-            digest.update(tensor.contiguous().view(-1).view(torch.uint8).numpy().data)
-        return StartSpec(source=self.source, family=self.family.name, sha256=digest.hexdigest())
+        return StartSpec(source=self.source, family=self.family.name, sha256=sha256_of(self.published.tensors))
 
     def decide(self, resolved: registry.Resolved) -> registry.Resolved:
         """A spec as the weights have it. The command may ask for another head, which begins with new numbers, and for
@@ -149,6 +145,15 @@ class Start:
             named = [f"theirs: {key} {listing(each, 8)}" for key, each in theirs.items() if _are_names(each)]
             told += named or ["what their head predicts has no names"]
         return "; ".join(told)
+
+
+def sha256_of(tensors: Mapping[str, Tensor]) -> str:
+    """Over names, kinds, shapes and numbers, whatever file they came in."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(tensors.items()):
+        digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}\n".encode())
+        digest.update(tensor.contiguous().view(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
 
 
 def place_of(source: str | Path, model: str) -> Path:
