@@ -280,7 +280,7 @@ def masked_rooms(spec: RunSpec) -> tuple[EmbedSpec, MaskedHeadSpec, MaskingSpec]
     if embed.front == "waveform":
         raise UserError(
             "embed.front: masked frames are log-mel frames, which a model of waveforms has not\n"
-            "name a model that has, or set embed.front=log_mel"
+            "name a model that has, such as stt-base"
         )
     return embed, MaskedHeadSpec.model_validate(spec.head), MaskingSpec.model_validate(spec.augment)
 

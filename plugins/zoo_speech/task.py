@@ -68,6 +68,12 @@ class SpeechToText:
             if decoding.language_model == TRAIN and "language_model" not in info and len(train):
                 info = {**info, **learn_language([by_rule(each, head) for each in train.targets], decoding)}
             foreign = {"train": train, "validation": validation, "test": test}
+            words = [by_rule(each, head).replace(" ", "") for part in foreign.values() for each in part.targets]
+            if words and not any(map(stored(info).spell, words)):
+                raise UserError(
+                    f"the alphabet of the weights can write no character of the transcriptions of '{spec.data.name}'\n"
+                    "train with --set head.symbols=characters, which learns another"
+                )
         elif info is None or not {"alphabet", "pieces"} & info.keys():
             if not len(train):
                 raise UserError(
@@ -112,6 +118,8 @@ class SpeechToText:
         sample: dict[str, Any] = {"samples": samples, "text": text, "symbols": [], "window": window is not None}
         if text is not None and window is None:
             sample["symbols"] = self.symbols.spell(text)
+            if rng is not None and not sample["symbols"]:
+                raise UserError(f"the model's alphabet can write no character of '{text}'")
         needed, num_tokens = least_tokens(sample["symbols"]), self.embed.num_tokens(len(samples))
         if needed > num_tokens and rng is not None:
             remedy = "lower embed.hop_ms, or look" if self.embed.front == "log_mel" else "look"

@@ -44,7 +44,7 @@ class MaskedLanguageModelling:
         self.spec = spec
         self.embed, _, self.masking = masked_rooms(spec)
         self.tokenizer = tokenizers.stored(info["tokenizer"], self.embed.max_tokens)
-        self.mask = _mask_of(self.tokenizer)
+        self.mask = _mask_of(self.tokenizer, spec)
 
     # ------------------------------------------------------------ data
 
@@ -58,7 +58,7 @@ class MaskedLanguageModelling:
         if not known:
             known["tokenizer"] = tokenizers.make(embed, texts_of(parts[0])).to_str()
         tokenizer = tokenizers.stored(known["tokenizer"], embed.max_tokens)
-        _mask_of(tokenizer)
+        _mask_of(tokenizer, spec)
         settings = {"embed.vocab_size": tokenizers.num_rows(tokenizer, embed.vocab_size if spec.weights else None)}
         for part in parts:
             part.lengths = tokenizers.lengths(tokenizer, texts_of(part), embed)
@@ -173,12 +173,17 @@ class MaskedLanguageModelling:
         return {"filled": self.tokenizer.decode(tokens.tolist()), "likeliest": "; ".join(gaps)}
 
 
-def _mask_of(tokenizer: Tokenizer) -> int:
+def _mask_of(tokenizer: Tokenizer, spec: RunSpec) -> int:
     """
     Raises:
         UserError: It has no mask token.
     """
     mask = tokenizers.mask_id(tokenizer)
     if mask is None:
+        if spec.weights is not None:
+            raise UserError(
+                f"the tokenizer of '{spec.weights.source}' has no mask token: it is another model's, or the weights "
+                "are not for masked-lm\nput the tokenizer that was published with them there, or name other weights"
+            )
         raise UserError("the tokenizer has no mask token\nname another with embed.tokenizer, or let one be learnt")
     return mask

@@ -143,7 +143,12 @@ def masked_rooms(spec: RunSpec) -> tuple[EmbedSpec, MaskedHeadSpec, MaskingSpec]
     if spec.core.cross_attention:
         raise UserError("core.cross_attention: a text has no second sequence to attend to; leave it off")
     if spec.core.causal:
-        raise UserError("core.causal: a masked token is told from what follows too; leave it off")
+        remedy = (
+            "leave it off"
+            if spec.weights is None
+            else "name weights of a model that reads both ways, or --task causal-lm"
+        )
+        raise UserError(f"core.causal: a masked token is told from what follows too\n{remedy}")
     if masking.random + masking.unchanged > 1:
         raise UserError("augment.random and augment.unchanged are shares of the same tokens; together 1 at most")
     return EmbedSpec.model_validate(spec.embed), MaskedHeadSpec.model_validate(spec.head), masking

@@ -101,7 +101,7 @@ def num_rows(tokenizer: Tokenizer, given: int | None) -> int:
     if given is not None and needed > given:
         raise UserError(
             f"the tokenizer gives {needed:,} ids, but the weights have vectors for {given:,}\n"
-            f"put the {FILE} that was published with the weights beside them"
+            f"put the {FILE} and the config.json (vocab_size) that were published with the weights beside them"
         )
     if given is not None and given - needed > SPARE:
         raise UserError(
@@ -133,8 +133,11 @@ def _word_pieces(normalizer: normalizers.Normalizer, texts: Sequence[str], max_s
     return learner.get_vocab()
 
 
-def read(path: str) -> Tokenizer:
+def read(path: str, *, of_weights: bool = False) -> Tokenizer:
     """A `tokenizer.json`, as Hugging Face has them, with its own special tokens.
+
+    Args:
+        of_weights: It was published with weights; else the user names it.
 
     Raises:
         UserError: It is missing or something else.
@@ -147,6 +150,8 @@ def read(path: str) -> Tokenizer:
     try:
         return Tokenizer.from_file(str(file))
     except Exception as error:  # the library raises nothing narrower
+        if of_weights:
+            raise UserError(f"'{path}' is no tokenizer.json: {error}\ncopy or download it anew") from error
         raise UserError(f"embed.tokenizer: '{path}' is no tokenizer.json: {error}\nname another file") from error
 
 

@@ -91,7 +91,7 @@ def create(task: str, architecture: str, options: Mapping[str, Any], num_labels:
     except Exception as error:  # whatever a stranger's configuration makes it raise
         raise UserError(
             f"transformers {transformers.__version__} cannot make a '{architecture}' of this configuration: "
-            f"{type(error).__name__}: {str(error).partition(chr(10))[0]}\nmend core.options, or name another model"
+            f"{type(error).__name__}: {' '.join(str(error).split())[:300]}\nmend core.options, or name another model"
         ) from error
 
 

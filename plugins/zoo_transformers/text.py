@@ -95,7 +95,7 @@ def tokenizer_of(folder: Path) -> str:
             return found.backend_tokenizer.to_str()
     except Exception as error:  # of whichever reader the files lead to
         raise UserError(
-            f"'{folder}' holds no tokenizer that can be read: {str(error).partition(chr(10))[0]}\n"
+            f"'{folder}' holds no tokenizer that can be read: {' '.join(str(error).split())[:300]}\n"
             "put the tokenizer.json that was published with the model there"
         ) from error
 

@@ -150,7 +150,7 @@ def _channels(config: Config) -> int:
 def _side(value: Any) -> int:
     sides = list(value) if isinstance(value, list | tuple) else [value]
     if any(type(each) is not int or each < 1 or each != sides[0] for each in sides) or not 1 <= len(sides) <= 2:
-        raise ValueError(f"pictures or patches of {value!r} pixels are no squares")
+        raise ValueError(f"pictures or patches of {value!r} pixels are no squares of whole pixels")
     return sides[0]
 
 

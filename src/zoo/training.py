@@ -187,6 +187,7 @@ def _begun(spec: RunSpec, splits: Splits, start: Start | None, transplant: Trans
             transplant.put_into(model) if transplant else f"core: of {spec.core_from.source} ({spec.core_from.family})"
         )
     choose_trained(model, train)
+    _refuse_dead_end(model)
     sizes = [(parameter.numel(), parameter.requires_grad) for parameter in model.parameters()]
     trained, whole = sum(size for size, is_trained in sizes if is_trained), sum(size for size, _ in sizes)
     if trained < whole:
@@ -282,6 +283,20 @@ def _refuse_unfit(splits: Splits, spec: RunSpec) -> None:
     if spec.train.batch_length is not None and splits.train.lengths is None:
         raise UserError(
             f"train.batch_length: the items of '{spec.data.name}' have no lengths\nset train.batch_size instead"
+        )
+
+
+def _refuse_dead_end(model: Model) -> None:
+    """Raise where a new layer of the head is frozen: new ones begin with zeros, and let no gradient through."""
+    frozen = [
+        name
+        for name, each in model.head.named_parameters()
+        if not each.requires_grad and each.ndim > 1 and not each.any()
+    ]
+    if frozen:
+        raise UserError(
+            f"train.freeze: head.{frozen[0]} is new, all zeros, and frozen: nothing can be learnt through it\n"
+            "leave it out of train.freeze"
         )
 
 

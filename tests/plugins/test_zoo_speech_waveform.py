@@ -334,6 +334,9 @@ def test_another_alphabet_gets_a_new_head(published: Path, said: Path, tmp_path:
     assert any("new: head.classifier" in note for note in report.notes)
     before = transformers.Wav2Vec2ForCTC.from_pretrained(published).state_dict()
     assert torch.equal(run.load_model().embed.project.weight, before["wav2vec2.feature_projection.projection.weight"])
+    (said / "metadata.csv").write_text((said / "metadata.csv").read_text().replace("Eat a tea.", "1 2"))
+    with pytest.raises(UserError, match=r"can write no character .*\ntrain with --set head.symbols=characters"):
+        begun(published, said, tmp_path / "none")
 
 
 def test_tensors_of_torchaudio_begin_a_training(said: Path, tmp_path: Path) -> None:

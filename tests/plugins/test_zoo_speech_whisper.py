@@ -13,6 +13,7 @@ from tiny_whisper import CONFIG, NUM_TEXT, PLACES, generation_of, make_tokenizer
 
 from zoo.contract import Item
 from zoo.core import Layout, Model
+from zoo.errors import UserError
 from zoo.registry.resolution import Layer, nested, resolve
 from zoo.testing.of_weights import BOUNDS, check_there_and_back, parity, record
 from zoo_speech.audio import Sound
@@ -179,6 +180,9 @@ def test_nothing_is_written_of_what_is_said_after_the_end() -> None:
     spec = resolve("whisper", WHISPER.task, [Layer("a test", nested(settings))]).spec
     tokenizer = make_tokenizer()
     info = {"tokenizer": tokenizer.to_str(), "generation": numbers(Path(), generation_of(tokenizer))}
+    for key, wrong in (("lang_to_id", [1]), ("task_to_id", {"transcribe": "x"}), ("suppress_tokens", 5)):
+        with pytest.raises(UserError, match="does not say by whole numbers"):
+            numbers(Path("generation_config.json"), generation_of(tokenizer) | {key: wrong})
     task = SpeechSeq2Seq(spec, info)
     num_after = 0
     for seed in range(3):

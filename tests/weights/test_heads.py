@@ -124,3 +124,15 @@ def test_what_is_left_out_is_told_by_its_outermost_modules(texts: Path, tmp_path
     assert report is not None
     (told,) = [note for note in report.notes if "left out" in note]
     assert told.endswith("; left out: head")
+
+
+@pytest.mark.parametrize("lora", [{}, {"train__lora__rank": 2}], ids=["whole", "adapters"])
+def test_a_new_head_that_lets_nothing_through_is_not_left_frozen(
+    lora: dict[str, Any], bert: Path, texts: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(UserError, match=r"train.freeze: head.classifier.weight is new, all zeros, and frozen"):
+        begun("text-micro", texts, bert, tmp_path / "run", train__freeze=["head"], **lora)
+    assert not (tmp_path / "run").exists()
+    classifier = transformers.AutoModelForSequenceClassification.from_pretrained(bert, id2label={0: "fruit", 1: "tool"})
+    classifier.save_pretrained(bert)
+    assert begun("text-micro", texts, bert, tmp_path / "run", train__freeze=["head"], **lora).report() is not None

@@ -89,3 +89,18 @@ def test_it_is_told_before_a_training_begins(bridged: bool, tmp_path: Path, revi
     with pytest.raises(UserError, match=r"its pad token '\[PAD\]' is 35, and config\.json has pad_token_id 0"):
         trained(name, reviews, tmp_path / "run", weights=folder, settings=settings)
     assert not (tmp_path / "run").exists()
+
+
+def test_a_tokenizer_without_the_tokens_that_its_configuration_names_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps({"cls_token": "[CLS]", "pad_token": "[FILL]"}))
+    require_own_tokenizer(written(*BERTS, *WORDS), {}, tmp_path)  # what fills up need not be there
+    with pytest.raises(
+        UserError, match=r"tokenizer.json in '.*' is another model's: it has no '\[CLS\]', which tokenizer"
+    ):
+        require_own_tokenizer(written(*ROBERTAS, *WORDS), {}, tmp_path)
+
+
+def test_a_tokenizer_that_begins_no_text_is_refused_where_the_weights_read_the_beginning(tmp_path: Path) -> None:
+    require_own_tokenizer(written(*BERTS, *WORDS), {"model_type": "gpt2"}, tmp_path)
+    with pytest.raises(UserError, match="is another model's: it puts no token before a text, where a 'bert' has one"):
+        require_own_tokenizer(written(*BERTS, *WORDS), {"model_type": "bert"}, tmp_path)

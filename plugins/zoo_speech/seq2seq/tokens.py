@@ -181,6 +181,11 @@ def numbers(file: Path, config: Mapping[str, Any]) -> dict[str, Any]:
     """
     end = config.get("eos_token_id")
     languages, tasks = config.get("lang_to_id") or {}, config.get("task_to_id") or {}
+    lists = [config.get(key) or [] for key in ("suppress_tokens", "begin_suppress_tokens")]
+    if not all(isinstance(each, dict) for each in (languages, tasks)) or not all(
+        isinstance(each, list) for each in lists
+    ):
+        raise _says_too_little(file)
     several = config.get("is_multilingual", bool(languages))
     found: dict[str, Any] = {
         "start": config.get("decoder_start_token_id"),
@@ -188,8 +193,8 @@ def numbers(file: Path, config: Mapping[str, Any]) -> dict[str, Any]:
         "no_times": config.get("no_timestamps_token_id"),
         "languages": {str(key).strip("<|>"): value for key, value in languages.items()} if several else {},
         "tasks": dict(tasks) if several else {},
-        "suppressed": list(config.get("suppress_tokens") or ()),
-        "suppressed_first": list(config.get("begin_suppress_tokens") or ()),
+        "suppressed": lists[0],
+        "suppressed_first": lists[1],
         "latest_first_time": config.get("max_initial_timestamp_index"),
     }
     numbers = [
@@ -198,9 +203,13 @@ def numbers(file: Path, config: Mapping[str, Any]) -> dict[str, Any]:
         *([] if found["latest_first_time"] is None else [found["latest_first_time"]]),
     ]  # fmt: skip
     if any(type(each) is not int or each < 0 for each in numbers):
-        names = "decoder_start_token_id, eos_token_id, no_timestamps_token_id"
-        raise UserError(
-            f"'{file}' does not say by whole numbers what begins and ends a transcription ({names}), or which tokens "
-            "are languages, tasks or not to be written\ncopy or download it anew"
-        )
+        raise _says_too_little(file)
     return found
+
+
+def _says_too_little(file: Path) -> UserError:
+    names = "decoder_start_token_id, eos_token_id, no_timestamps_token_id"
+    return UserError(
+        f"'{file}' does not say by whole numbers what begins and ends a transcription ({names}), or which tokens "
+        "are languages, tasks or not to be written\ncopy or download it anew"
+    )

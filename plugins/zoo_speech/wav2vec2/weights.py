@@ -301,7 +301,10 @@ def symbols(published: Published, size: int) -> dict[str, Any]:
     spelling = read_json(said) if said.is_file() else {}
     blank = published.config.get("pad_token_id", 0)
     if not all(type(number) is int for number in numbers.values()):
-        raise UserError(f"'{file}' is no table of tokens and numbers, or one of several languages\nname other weights")
+        raise UserError(
+            f"'{file}' is no table of tokens and numbers, or one of several languages\n"
+            "copy it anew, or name other weights"
+        )
     unique = len(set(numbers.values())) == len(numbers)
     if not unique or type(blank) is not int or not {*numbers.values(), blank} <= set(range(size)):
         raise UserError(

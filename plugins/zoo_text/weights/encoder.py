@@ -116,7 +116,7 @@ class Encoder:
         classes = [names[key] for key in sorted(names, key=int)] if all(map(str.isdecimal, names)) else []
         several = published.config.get("problem_type") == "multi_label_classification"
         targets = {"classes": classes, "multi_label": several} if classes else {}
-        tokenizer = tokenizers.read(str(file)).to_str()
+        tokenizer = tokenizers.read(str(file), of_weights=True).to_str()
         require_own_tokenizer(tokenizer, published.config, published.folder)
         return {"tokenizer": tokenizer, **targets}
 

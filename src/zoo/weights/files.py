@@ -74,6 +74,11 @@ def _files(folder: Path) -> tuple[list[Path], Collection[str]]:
             if not isinstance(weight_map, dict) or not weight_map:
                 raise UserError(f"'{folder / name}' has no weight_map\ncopy or download it anew")
             parts = sorted({Path(str(part)).name for part in weight_map.values()})  # never out of the folder
+            if absent := [part for part in parts if not (folder / part).is_file()]:
+                raise UserError(
+                    f"'{folder / name}' lists files that are not beside it: {listing(absent, 3)}\n"
+                    "copy or download them too"
+                )
             return [folder / part for part in parts], weight_map
     found = next((folder / name for name in NAMES if (folder / name).exists()), None)
     if found is None:

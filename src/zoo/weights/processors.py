@@ -34,10 +34,16 @@ NAMED: Mapping[str, tuple[str, ...]] = {
     "mask": ("[MASK]", "<mask>"),
 }
 """What special tokens are called where nothing says it."""
+POSITIONED = ("bos", "eos", "cls", "sep", "mask")
+"""Special tokens that a model learnt vectors for; others may be named without being there."""
+BEGUN = ("bert", "roberta", "xlm-roberta", "camembert", "distilbert", "electra", "modernbert", "albert", "deberta-v2")
+"""Kinds whose texts begin with a token of their own."""
 _BOUNDS = ("bos", "eos", "pad", "cls", "sep")
 STANDING_IN: Mapping[str, tuple[str, ...]] = {"bos": _BOUNDS, "eos": _BOUNDS, "pad": ("eos",)}
 """Of what a configuration and a tokenizer both say: which other special tokens true publications have in its place.
 BigBird's begins and ends the other way round, Qwen's embeddings end with what fills up."""
+VOCABULARIES = ("vocab.txt", "vocab.json", "spiece.model", "sentencepiece.bpe.model", "tokenizer.model")
+"""In which older publications have their tokens."""
 OF_TIMM: Mapping[str, Any] = {"crop_pct": 0.875, "crop_mode": "center", "interpolation": "bicubic"}
 """What timm says of a picture's reading, and what it does where it says nothing."""
 
@@ -131,7 +137,7 @@ def _square(size: Any, folder: Path) -> int | None:
     if found is None or (type(found) is int and found > 0):
         return found
     raise UserError(
-        f"the image processor of '{folder}' makes pictures of {found!r} pixels, which are no squares\n"
+        f"the image processor of '{folder}' makes pictures of {found!r} pixels, which is no square of whole pixels\n"
         "name weights for square pictures"
     )
 
@@ -159,7 +165,7 @@ def normalisation_of(processor: Mapping[str, Any], folder: Path, channels: int) 
     if not known or not all([factor, *values["std"]]):
         raise UserError(
             f"the image_mean and image_std of the image processor of '{folder}' are not {channels} numbers "
-            "each\ncopy or download it anew"
+            "each, or a deviation is 0\ncopy or download it anew"
         )
     whole = 255 * factor  # what a picture's white is to the processor
     shares = {key: [each / whole for each in value] for key, value in values.items()}
@@ -186,9 +192,11 @@ def longest_of(folder: Path, positions: int | None) -> int | None:
 
 
 def without_tokenizer(folder: Path) -> UserError:
+    older = [name for name in VOCABULARIES if (folder / name).is_file()]
+    remedy = f"; of {older[0]}, save_pretrained of transformers' own tokenizer makes one" if older else ""
     return UserError(
         f"'{folder}' has no tokenizer.json: the tokens of another mean nothing to the weights\n"
-        "put the tokenizer.json that was published with the weights beside them"
+        f"put the tokenizer.json that was published with the weights beside them{remedy}"
     )
 
 
@@ -204,7 +212,14 @@ def require_own_tokenizer(tokenizer: str, config: Mapping[str, Any], folder: Pat
     from tokenizers import Tokenizer
 
     own = Tokenizer.from_str(tokenizer)
-    named = _special_tokens(own, _tokenizer_config(folder))
+    said = _tokenizer_config(folder)
+    lost = [name for role in POSITIONED if (name := _name(said.get(f"{role}_token"))) and own.token_to_id(name) is None]
+    if lost:
+        raise UserError(
+            f"the tokenizer.json in '{folder}' is another model's: it has no '{lost[0]}', which {TOKENIZER_CONFIG} "
+            "names\nput both that were published with the weights beside them"
+        )
+    named = _special_tokens(own, said)
     special = own.get_added_tokens_decoder()
     for role, others in STANDING_IN.items():
         name, said = named.get(role), config.get(f"{role}_token_id")
@@ -222,14 +237,24 @@ def require_own_tokenizer(tokenizer: str, config: Mapping[str, Any], folder: Pat
                 f"is '{token}' there\nput the tokenizer that was published with the weights beside them; if it was, "
                 f"mend {key} in config.json"
             )
+    if config.get("model_type") in BEGUN and not own.num_special_tokens_to_add(is_pair=False):
+        raise UserError(
+            f"the tokenizer in '{folder}' is another model's: it puts no token before a text, where a "
+            f"'{config['model_type']}' has one to read\n"
+            "put the tokenizer that was published with the weights beside them"
+        )
+
+
+def _name(token: Any) -> Any:
+    """A special token's, which may be said with how it is cut off."""
+    return token.get("content") if isinstance(token, dict) else token
 
 
 def _special_tokens(tokenizer: Any, said: Mapping[str, Any]) -> dict[str, str]:
     """A tokenizer's special tokens by what they are for; what is said to be none is left out."""
     found: dict[str, str] = {}
     for role, usual in NAMED.items():
-        name = said.get(f"{role}_token", usual[0])
-        name = name.get("content") if isinstance(name, dict) else name
+        name = _name(said.get(f"{role}_token", usual[0]))
         here = [each for each in (name, *usual) if isinstance(each, str) and tokenizer.token_to_id(each) is not None]
         if name is not None and here:
             found[role] = here[0]

@@ -79,6 +79,7 @@ class Start:
         free = ("head.", "core.options.", *plugins.task_entry(spec.task).resizable)
         asked = {key for key, source in resolved.sources.items() if source == "command" and key.startswith(free)}
         other = () if self.family.task == spec.task else ("head.",)  # whose head is another
+        asked |= {key for size in spec.core.sizes if resolved.sources.get(key := f"core.{size}") == "command"}  # equal
         settings = {
             key: value for key, value in self.settings.items() if key not in asked and not key.startswith(other)
         }
@@ -243,7 +244,7 @@ def start_of(spec: RunSpec) -> Start | None:
         why = str(error).partition("\n")[0]
         raise UserError(
             f"the weights '{spec.weights.source}' that the run began with are not there any more: {why}\n"
-            "put them back, or go on with --resume --weights PLACE if they lie elsewhere"
+            f"put them back, or say where they lie: zoo train {spec.model} --resume --weights PLACE --out RUN"
         ) from error
     if start.stamp.sha256 != spec.weights.sha256:
         raise UserError(f"the weights '{start.source}' changed after the run began\nput them back, or train anew")
