@@ -42,13 +42,16 @@ class Clusters:
     def __init__(self, embed: EmbedSpec, centres: Sequence[Sequence[float]], scale: Sequence[float]) -> None:
         self.cepstra, self.centres, self.scale = Cepstra(embed), torch.tensor(centres), torch.tensor(scale)
 
+    @torch.no_grad()
     def nearest(self, frames: Float[Tensor, "m values"]) -> Int[Tensor, " m"]:
-        """
+        """In fp32 always, as they were learnt.
+
         Args:
             frames: Each token's normalised log-mel frames, side by side.
         """
-        features = self.cepstra(frames) / self.scale.to(frames.device)
-        return torch.cdist(features, self.centres.to(frames.device)).argmin(1)
+        with torch.autocast(frames.device.type, enabled=False):
+            features = self.cepstra(frames) / self.scale.to(frames.device)
+            return torch.cdist(features, self.centres.to(frames.device)).argmin(1)
 
     def loss(self, output: Output) -> tuple[Tensor, int]:
         """Cross-entropy of the hidden tokens."""

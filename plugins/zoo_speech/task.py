@@ -68,11 +68,11 @@ class SpeechToText:
             if decoding.language_model == TRAIN and "language_model" not in info and len(train):
                 info = {**info, **learn_language([by_rule(each, head) for each in train.targets], decoding)}
             foreign = {"train": train, "validation": validation, "test": test}
-            words = [by_rule(each, head).replace(" ", "") for part in foreign.values() for each in part.targets]
+            words = [by_rule(each, head).replace(" ", "") for each in train.targets]
             if words and not any(map(stored(info).spell, words)):
                 raise UserError(
                     f"the alphabet of the weights can write no character of the transcriptions of '{spec.data.name}'\n"
-                    "train with --set head.symbols=characters, which learns another"
+                    "name others, or train with --set head.symbols=characters, which learns another alphabet"
                 )
         elif info is None or not {"alphabet", "pieces"} & info.keys():
             if not len(train):

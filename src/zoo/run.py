@@ -80,9 +80,9 @@ class Run:
                 "install it from where you have it, or load it with -p or ZOO_PLUGINS"
             ) from error
 
-    def move_weights(self, now: StartSpec) -> "Run":
-        """The run that remembers where the weights that it began with lie now."""
-        spec = self.spec.model_copy(update={"weights": now})
+    def moved(self, now: Mapping[str, StartSpec]) -> "Run":
+        """The run that remembers where lies now what it began with, by the field of its spec."""
+        spec = self.spec.model_copy(update=now)
         registry.write_run_spec(spec, self.folder / "spec.yaml")
         return Run(self.folder)
 

@@ -132,6 +132,7 @@ def _beginning(
     if transplant is not None:
         spec = spec.model_copy(update={"core_from": transplant.stamp})
     model, splits = _begun(spec, splits, start, transplant)
+    _refuse_dead_end(model)
     with new_run(out, spec.model_copy(update={"plugins": plugins.stamps(spec.task)})) as run:
         yield Ready(run, model, splits, Found(None, []))
 
@@ -173,6 +174,10 @@ def _begun(spec: RunSpec, splits: Splits, start: Start | None, transplant: Trans
     train = spec.train
     if train.lora and start is None:
         raise UserError("train.lora adapts weights that were trained before\nname them with --weights")
+    if train.lora and spec.core_from is not None:
+        raise UserError(
+            "train.lora adapts a core as its weights have it\nleave --core out, or train without train.lora"
+        )
     torch.manual_seed(seed_of("weights", train.seed))
     try:
         model = plugins.task_class(spec.task).build(spec)
@@ -187,7 +192,6 @@ def _begun(spec: RunSpec, splits: Splits, start: Start | None, transplant: Trans
             transplant.put_into(model) if transplant else f"core: of {spec.core_from.source} ({spec.core_from.family})"
         )
     choose_trained(model, train)
-    _refuse_dead_end(model)
     sizes = [(parameter.numel(), parameter.requires_grad) for parameter in model.parameters()]
     trained, whole = sum(size for size, is_trained in sizes if is_trained), sum(size for size, _ in sizes)
     if trained < whole:
@@ -232,7 +236,7 @@ def _run_to_resume(
     if weights is not None:
         run = _begun_with(run, weights, place_of(weights, name))
     if core is not None:
-        _refuse_other_core(run, core)
+        run = _begun_with_core(run, core)
     if name != run.spec.model or any(asked.values()):
         chosen = asked["data"] or (None if asked["recipe"] or name != run.spec.model else run.spec.data.name)
         same = None if asked["recipe"] or name != run.spec.model else run.spec.task
@@ -256,21 +260,30 @@ def _begun_with(run: Run, named: str | Path, place: Path) -> Run:
     if began is not None and place.exists():
         now = open_start(place, run.spec.task).stamp
         if now.sha256 == began.sha256:
-            return run.move_weights(now)
+            return run.moved({"weights": now})
     was = f"the weights '{began.source}'" if began else "random numbers"
     raise UserError(
         f"'{run.folder}' began with {was}, not with '{named}'\nleave --weights out, or train in another folder"
     )
 
 
-def _refuse_other_core(run: Run, named: str | Path) -> None:
-    began = run.spec.core_from
-    if began is None or user_path(named).absolute() != Path(began.source):
-        was = f"that of '{began.source}'" if began else "a core of its own"
-        raise UserError(
-            f"'{run.folder}' began with {was}, not with the core of '{named}'\n"
-            "leave --core out, or train in another folder"
-        )
+def _begun_with_core(run: Run, named: str | Path) -> Run:
+    """The run, if it began with the core of this one, wherever that lies now.
+
+    Raises:
+        UserError: It began otherwise.
+    """
+    began, place = run.spec.core_from, user_path(named).absolute()
+    if began is not None and place == Path(began.source):
+        return run
+    if began is not None:
+        now = open_transplant(place, run.spec).stamp
+        if now.sha256 == began.sha256:
+            return run.moved({"core_from": now})
+    was = f"that of '{began.source}'" if began else "a core of its own"
+    raise UserError(
+        f"'{run.folder}' began with {was}, not with the core of '{named}'\nleave --core out, or train in another folder"
+    )
 
 
 def _refuse_unfit(splits: Splits, spec: RunSpec) -> None:

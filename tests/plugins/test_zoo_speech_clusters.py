@@ -1,6 +1,6 @@
 """Clusters of sounds: what they are of, how they are learnt, and that a model which tells them goes on."""
 
-import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,7 @@ import soundfile
 import torch
 from scipy.fft import dct
 
+import zoo
 from zoo.contract import Item
 from zoo.errors import UserError
 from zoo.registry import open_registry
@@ -91,13 +92,14 @@ def test_the_loss_is_the_cross_entropy_of_hidden_tokens(tones: str) -> None:
     assert task.describe(records[0], 1)["perplexity"] > 1
 
 
-def test_a_model_learns_them_goes_on_and_is_begun_with(tones: str, tmp_path: Path) -> None:
+def test_a_model_learns_them_goes_on_and_is_begun_with(
+    tones: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     settings = {"head__num_clusters": 6, "train__steps": 24, "train__batch_size": 8, "train__save_every": 12}
     run = trained(tones, tmp_path / "run", **settings, train__lr=3e-3, train__eval_every=24)
     report = run.report()
     assert report is not None
     assert report.metrics["perplexity"].value < 5  # of 6
-    assert json.loads(run.checkpoint().folder.joinpath("manifest.json").read_text())
     clusters = run.checkpoint().metadata()["info"]["clusters"]
     assert len(clusters["centres"]) == 6
     begun = trained(tones, tmp_path / "begun", **settings | {"train__steps": 1}, train__lr=1e-300)
@@ -115,6 +117,15 @@ def test_a_model_learns_them_goes_on_and_is_begun_with(tones: str, tmp_path: Pat
     (first,) = [row for row in further.metrics() if row["split"] == "validation"]
     (last,) = [row for row in run.metrics() if row["split"] == "validation"]
     assert first["perplexity"] == pytest.approx(last["perplexity"], rel=1e-6)
+    monkeypatch.setattr("zoo_speech.masked.learn", None)  # what was learnt is not learnt again
+    wanted = run.load_model(run.checkpoint("newest")).state_dict()
+    shutil.rmtree(run.checkpoint("newest").folder)
+    (run.folder / "report.json").unlink()
+    train("stt-micro", out=run.folder, resume=True, show_progress=False)
+    found = run.load_model(run.checkpoint("newest")).state_dict()
+    assert all(torch.equal(wanted[name], found[name]) for name in wanted)
+    assert run.checkpoint("newest").metadata()["info"]["clusters"] == clusters
+    assert zoo.evaluate(run, split="test").metrics["perplexity"].value == report.metrics["perplexity"].value
 
 
 def test_too_little_sound_for_the_clusters_is_told(tmp_path: Path) -> None:

@@ -135,4 +135,8 @@ def test_a_new_head_that_lets_nothing_through_is_not_left_frozen(
     assert not (tmp_path / "run").exists()
     classifier = transformers.AutoModelForSequenceClassification.from_pretrained(bert, id2label={0: "fruit", 1: "tool"})
     classifier.save_pretrained(bert)
-    assert begun("text-micro", texts, bert, tmp_path / "run", train__freeze=["head"], **lora).report() is not None
+    saving = {"train__steps": 2, "train__save_every": 1}
+    run = begun("text-micro", texts, bert, tmp_path / "run", train__freeze=["head"], **lora | saving)
+    shutil.rmtree(run.checkpoint("newest").folder)
+    (run.folder / "report.json").unlink()
+    assert train("text-micro", out=run.folder, resume=True, show_progress=False).report() is not None

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from published_transformers import publish_text, trained
-from tokenizers import AddedToken, Tokenizer, models, pre_tokenizers
+from tokenizers import AddedToken, Tokenizer, models, pre_tokenizers, processors
 
 from zoo.errors import UserError
 from zoo.weights.processors import require_own_tokenizer
@@ -94,13 +94,28 @@ def test_it_is_told_before_a_training_begins(bridged: bool, tmp_path: Path, revi
 def test_a_tokenizer_without_the_tokens_that_its_configuration_names_is_refused(tmp_path: Path) -> None:
     (tmp_path / "tokenizer_config.json").write_text(json.dumps({"cls_token": "[CLS]", "pad_token": "[FILL]"}))
     require_own_tokenizer(written(*BERTS, *WORDS), {}, tmp_path)  # what fills up need not be there
-    with pytest.raises(
-        UserError, match=r"tokenizer.json in '.*' is another model's: it has no '\[CLS\]', which tokenizer"
-    ):
-        require_own_tokenizer(written(*ROBERTAS, *WORDS), {}, tmp_path)
+    with pytest.raises(UserError, match=r"tokenizer.json in '.*' is another model's: it has no '\[CLS\]', which the"):
+        require_own_tokenizer(written(*ROBERTAS, *WORDS), {"model_type": "bert"}, tmp_path)
+    require_own_tokenizer(written(*ROBERTAS, *WORDS), {"model_type": "gpt2"}, tmp_path)  # which reads none
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps({"bos_token": ["x"]}))
+    require_own_tokenizer(written(*ROBERTAS, *WORDS), {"model_type": "gpt2"}, tmp_path)
 
 
 def test_a_tokenizer_that_begins_no_text_is_refused_where_the_weights_read_the_beginning(tmp_path: Path) -> None:
     require_own_tokenizer(written(*BERTS, *WORDS), {"model_type": "gpt2"}, tmp_path)
-    with pytest.raises(UserError, match="is another model's: it puts no token before a text, where a 'bert' has one"):
+    with pytest.raises(UserError, match="puts no token before a text, where a 'bert' has one to read"):
         require_own_tokenizer(written(*BERTS, *WORDS), {"model_type": "bert"}, tmp_path)
+    behind = Tokenizer.from_str(written(*BERTS, *WORDS))
+    behind.post_processor = processors.TemplateProcessing(single="$A [SEP]", special_tokens=[("[SEP]", 3)])
+    with pytest.raises(UserError, match="puts no token before a text"):
+        require_own_tokenizer(behind.to_str(), {"model_type": "bert"}, tmp_path)
+
+
+def test_a_bert_may_have_the_tokens_of_another_family_where_both_say_so(tmp_path: Path) -> None:
+    own = Tokenizer.from_str(written(*ROBERTAS, *WORDS))
+    own.post_processor = processors.TemplateProcessing(single="<s> $A </s>", special_tokens=[("<s>", 0), ("</s>", 2)])
+    config = {"model_type": "bert", "pad_token_id": 0, "tokenizer_class": "XLMRobertaTokenizer"}
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "XLMRobertaTokenizerFast"}))
+    require_own_tokenizer(own.to_str(), config, tmp_path)  # as multilingual E5 has them
+    with pytest.raises(UserError, match="its pad token '<pad>' is 1, and"):
+        require_own_tokenizer(own.to_str(), {**config, "tokenizer_class": "BertTokenizer"}, tmp_path)

@@ -159,7 +159,7 @@ def test_a_published_tensor_may_hold_several() -> None:
     ):
         from_published(model, {**found, "head.k_proj.bias": torch.zeros(4)}, table)
     short = {**found, "head.in_weight": found["head.in_weight"][:11]}
-    with pytest.raises(UserError, match=r"head.v_proj.weight is \[3, 4\], not \[4, 4\]"):
+    with pytest.raises(UserError, match=r"head.in_weight: head.v_proj.weight is \[3, 4\], not \[4, 4\]"):
         from_published(model, short, table)
     with pytest.raises(UserError, match=r"places without a weight: head.q.bias \(head.q_proj.bias\)"):
         from_published(model, {"head.in_weight": found["head.in_weight"], "head.in_bias": torch.tensor(1.0)}, table)

@@ -55,7 +55,7 @@ def test_a_run_goes_on_from_the_core_that_it_began_with(learnt: Path, pictures: 
     wanted = run.load_model(run.checkpoint("newest")).state_dict()
 
     def again(**asked: Any) -> None:
-        (run.folder / "report.json").unlink()
+        (run.folder / "report.json").unlink(missing_ok=True)
         train("vit-micro", out=run.folder, resume=True, show_progress=False, **asked)
         found = run.load_model(run.checkpoint("newest")).state_dict()
         assert all(torch.equal(wanted[name], found[name]) for name in wanted)
@@ -65,16 +65,25 @@ def test_a_run_goes_on_from_the_core_that_it_began_with(learnt: Path, pictures: 
     for folder in run.checkpoints.iterdir():
         shutil.rmtree(folder)
     again()
-    with pytest.raises(
-        UserError, match=r"began with that of '.*learnt', not with the core of '.*run'\nleave --core out"
-    ):
-        train("vit-micro", out=run.folder, core=run.folder, resume=True, show_progress=False)
+    other = pictured(pictures, None, tmp_path / "other").folder
+    with pytest.raises(UserError, match=r"began with that of '.*learnt', not with the core of '.*other'\nleave --core"):
+        train("vit-micro", out=run.folder, core=other, resume=True, show_progress=False)
     for folder in run.checkpoints.iterdir():
         shutil.rmtree(folder)
     (run.folder / "report.json").unlink()
-    shutil.rmtree(learnt)
-    with pytest.raises(UserError, match=r"learnt' does not exist"):
+    kept = shutil.move(learnt, tmp_path / "kept")
+    with pytest.raises(UserError, match=r"not there any more: .*learnt' does not exist\nput it back, or say .* --core"):
         train("vit-micro", out=run.folder, resume=True, show_progress=False)
+    shutil.copytree(kept, tmp_path / "elsewhere")
+    again(core=tmp_path / "elsewhere")
+    assert zoo.open_run(run.folder).spec.core_from.source == str(tmp_path / "elsewhere")
+
+
+def test_adapters_are_of_the_core_that_their_weights_have(learnt: Path, texts: Path, tmp_path: Path) -> None:
+    settings = {**STILL, "train.lora.rank": 2}
+    with pytest.raises(UserError, match=r"train.lora adapts a core as its weights have it\nleave"):
+        train("text-micro", data=str(texts), weights=learnt, core=learnt, settings=settings, out=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
 def test_cores_that_differ_are_refused_and_every_field_is_named(learnt: Path, pictures: Path, tmp_path: Path) -> None:
@@ -83,6 +92,8 @@ def test_cores_that_differ_are_refused_and_every_field_is_named(learnt: Path, pi
     told = str(raised.value)
     assert "core.depth is 4, not 3, core.norm_eps is 1e-06, not 1e-05\n" in told
     assert told.endswith("ask for an equal one: --set core.depth=4 --set core.norm_eps=1e-06")
+    with pytest.raises(UserError, match=r"core.bias is \[(.|\n)*: --set 'core.bias=\[q, k, v, out, mlp, norm\]'"):
+        pictured(pictures, learnt, tmp_path / "run", core__bias=["q"])
     with pytest.raises(UserError, match=r"'.*pictures' is no run folder"):
         pictured(pictures, pictures, tmp_path / "run")
     assert not (tmp_path / "run").exists()

@@ -62,9 +62,8 @@ class Layer:
             near = [key for key in self.settings if _within(key, dotted(keys[:-1]))]
             message = f"{message}; say it too, as {dotted(keys)}"
         if self.source in ("data", "weights"):
-            message += ", as the configuration published with them says: mend it, or copy it anew" * (
-                self.source == "weights"
-            )
+            if self.source == "weights" and dotted(keys) in self.settings:
+                message += ", as the configuration published with them says: mend it, or copy it anew"
             found = self.document.problem((*self.prefix, *near[:1]), message)
             return found if self.document.file else Problem(f"the {self.source}", 0, 0, found.message)
         return Problem(" ".join(f"--set {key}={_shown(self.settings[key])}" for key in near), 0, 0, message)

@@ -34,15 +34,13 @@ NAMED: Mapping[str, tuple[str, ...]] = {
     "mask": ("[MASK]", "<mask>"),
 }
 """What special tokens are called where nothing says it."""
-POSITIONED = ("bos", "eos", "cls", "sep", "mask")
-"""Special tokens that a model learnt vectors for; others may be named without being there."""
 BEGUN = ("bert", "roberta", "xlm-roberta", "camembert", "distilbert", "electra", "modernbert", "albert", "deberta-v2")
 """Kinds whose texts begin with a token of their own."""
 _BOUNDS = ("bos", "eos", "pad", "cls", "sep")
 STANDING_IN: Mapping[str, tuple[str, ...]] = {"bos": _BOUNDS, "eos": _BOUNDS, "pad": ("eos",)}
 """Of what a configuration and a tokenizer both say: which other special tokens true publications have in its place.
 BigBird's begins and ends the other way round, Qwen's embeddings end with what fills up."""
-VOCABULARIES = ("vocab.txt", "vocab.json", "spiece.model", "sentencepiece.bpe.model", "tokenizer.model")
+VOCABULARIES = ("vocab.txt", "vocab.json", "spm.model", "spiece.model", "sentencepiece.bpe.model", "tokenizer.model")
 """In which older publications have their tokens."""
 OF_TIMM: Mapping[str, Any] = {"crop_pct": 0.875, "crop_mode": "center", "interpolation": "bicubic"}
 """What timm says of a picture's reading, and what it does where it says nothing."""
@@ -213,19 +211,23 @@ def require_own_tokenizer(tokenizer: str, config: Mapping[str, Any], folder: Pat
 
     own = Tokenizer.from_str(tokenizer)
     said = _tokenizer_config(folder)
-    lost = [name for role in POSITIONED if (name := _name(said.get(f"{role}_token"))) and own.token_to_id(name) is None]
-    if lost:
+    begun = config.get("model_type") in BEGUN
+    read = ("cls", "sep", "mask", "bos", "eos") if begun else ("bos", "eos")  # which the weights have vectors for
+    names = [name for role in read if isinstance(name := _name(said.get(f"{role}_token")), str)]
+    if lost := [name for name in names if own.token_to_id(name) is None]:
         raise UserError(
-            f"the tokenizer.json in '{folder}' is another model's: it has no '{lost[0]}', which {TOKENIZER_CONFIG} "
-            "names\nput both that were published with the weights beside them"
+            f"the tokenizer.json in '{folder}' is another model's: it has no '{lost[0]}', which the tokenizer's "
+            "configuration beside it names\nput both that were published with the weights beside them"
         )
     named = _special_tokens(own, said)
     special = own.get_added_tokens_decoder()
+    classes = {str(each.get("tokenizer_class") or "").removesuffix("Fast") for each in (config, said)}
+    agreed = len(classes) == 1 and "" not in classes  # of another family, and known to be, such as multilingual BERTs
     for role, others in STANDING_IN.items():
-        name, said = named.get(role), config.get(f"{role}_token_id")
-        ids = [each for each in (said if isinstance(said, list) else [said]) if type(each) is int and each >= 0]
+        name, number = named.get(role), config.get(f"{role}_token_id")
+        ids = [each for each in (number if isinstance(number, list) else [number]) if type(each) is int and each >= 0]
         known = [each for each in ids if own.id_to_token(each) is not None]  # others are inherited, of no tokenizer
-        if name is None or not known or own.token_to_id(name) in known:
+        if name is None or not known or own.token_to_id(name) in known or (role == "pad" and agreed):
             continue
         token = own.id_to_token(known[0])
         roles = [each for each, called in named.items() if called == token]
@@ -237,11 +239,11 @@ def require_own_tokenizer(tokenizer: str, config: Mapping[str, Any], folder: Pat
                 f"is '{token}' there\nput the tokenizer that was published with the weights beside them; if it was, "
                 f"mend {key} in config.json"
             )
-    if config.get("model_type") in BEGUN and not own.num_special_tokens_to_add(is_pair=False):
+    if begun and own.encode("a").special_tokens_mask[:1] != [1]:
         raise UserError(
-            f"the tokenizer in '{folder}' is another model's: it puts no token before a text, where a "
-            f"'{config['model_type']}' has one to read\n"
-            "put the tokenizer that was published with the weights beside them"
+            f"the tokenizer in '{folder}' puts no token before a text, where a '{config['model_type']}' has one to "
+            "read\nput the tokenizer that was published with the weights beside them; if it was, save_pretrained of "
+            "transformers' own tokenizer writes what it puts there"
         )
 
 

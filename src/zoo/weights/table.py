@@ -129,6 +129,11 @@ class Table:
         older = [wanted.removesuffix(new) + old for old, new in self.older.items() if wanted.endswith(new)]
         return next((each for each in (wanted, *older) if each in tensors), wanted)
 
+    def place_of(self, name: str, tensors: Collection[str]) -> str:
+        """`as_written`, and before it what holds it together with others, where something does."""
+        whole = next((whole for whole, parts in self.parts.items() if name in parts and whole in tensors), None)
+        return f"{whole}: {name}" if whole else self.as_written(name, tensors)
+
     def ignores(self, name: str) -> bool:
         return any(re.fullmatch(pattern, name) for pattern in self.ignored)
 
@@ -211,7 +216,7 @@ def from_published(
             replaced += [name] if row and not lost else []
             found[name] = model.state_dict()[name]
         elif wrong := {each: why for each, wanted in published.items() if (why := _misfit(tensors[each], wanted))}:
-            misfits += [f"{table.as_written(each, written)} {why}" for each, why in wrong.items()]
+            misfits += [f"{table.place_of(each, written)} {why}" for each, why in wrong.items()]
         else:
             parts = [row.form.read(tensors[each]) for each in published]
             whole = parts[0] if len(parts) == 1 else torch.cat(parts)

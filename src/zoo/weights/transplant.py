@@ -1,5 +1,6 @@
 """The core of a trained model in another: what it learnt of texts may serve pictures."""
 
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -59,7 +60,14 @@ def transplant_of(spec: RunSpec) -> Transplant | None:
     """
     if spec.core_from is None:
         return None
-    found = open_transplant(spec.core_from.source, spec)
+    try:
+        found = open_transplant(spec.core_from.source, spec)
+    except UserError as error:
+        why = str(error).partition("\n")[0]
+        raise UserError(
+            f"the core of '{spec.core_from.source}' that the run began with is not there any more: {why}\n"
+            f"put it back, or say where it lies: zoo train {spec.model} --resume --core PLACE --out RUN"
+        ) from error
     if found.stamp.sha256 != spec.core_from.sha256:
         raise UserError(f"the core of '{found.stamp.source}' changed after the run began\nput it back, or train anew")
     return found
@@ -76,11 +84,10 @@ def refuse_unequal(theirs: RunSpec, ours: RunSpec, what: str) -> None:
                 f"the core of '{spec.model}' is another library's network: it cannot be exchanged\n"
                 "name models with a core of ours"
             )
-    given, wanted = theirs.core.model_dump(), ours.core.model_dump()
-    given |= theirs.core.sizes
-    wanted |= ours.core.sizes
+    said = theirs.core.model_dump(mode="json")
+    given, wanted = said | theirs.core.sizes, ours.core.model_dump(mode="json") | ours.core.sizes
     differing = [key for key in given if key not in NOT_COMPARED and given[key] != wanted[key]]
     if differing:
         told = ", ".join(f"core.{key} is {as_yaml(given[key])}, not {as_yaml(wanted[key])}" for key in differing)
-        asked = " ".join(f"--set core.{key}={as_yaml(getattr(theirs.core, key))}" for key in differing)
+        asked = " ".join(f"--set {shlex.quote(f'core.{key}={as_yaml(said[key])}')}" for key in differing)
         raise UserError(f"{what} is not equal to that of '{ours.model}': in it {told}\nask for an equal one: {asked}")
