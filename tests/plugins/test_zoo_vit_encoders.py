@@ -329,8 +329,8 @@ def test_older_and_other_processors_are_read(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("processor", "message"),
     [
-        ({"size": {"height": 32, "width": 48}}, "which are no squares"),
-        ({"size": "large"}, "which are no squares"),
+        ({"size": {"height": 32, "width": 48}}, "which is no square"),
+        ({"size": "large"}, "which is no square"),
         ({"size": 24, "crop_size": 32}, "makes pictures of 32 pixels from 24"),
         ({"size": 32, "resample": 1}, "by Pillow's resampling 1, which ours cannot be"),
         ({"image_mean": [0.5], "image_std": [0.5]}, "are not 3 numbers each"),
