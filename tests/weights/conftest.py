@@ -6,12 +6,9 @@ from pathlib import Path
 import pytest
 import timm
 import torch
-import transformers
 from safetensors.torch import save_file
-from starting import table_of
+from starting import publish_bert, table_of
 from torch import nn
-
-from zoo_text import tokenizer as tokenizers
 
 
 @pytest.fixture
@@ -21,20 +18,7 @@ def texts(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def bert(tmp_path: Path) -> Path:
-    """A folder of transformers' BERT with the size of text-micro, as `save_pretrained` writes it."""
-    torch.manual_seed(0)
-    tokenizer = tokenizers.learn("wordpiece", ["apple hammer and cat"] * 4, max_vocab_size=300, lowercase=True)
-    config = transformers.BertConfig(
-        hidden_size=96,
-        num_hidden_layers=4,
-        num_attention_heads=3,
-        intermediate_size=384,
-        vocab_size=tokenizers.size(tokenizer) + 5,
-        max_position_embeddings=40,
-    )
-    transformers.BertModel(config).save_pretrained(tmp_path / "bert")
-    tokenizer.save(str(tmp_path / "bert" / "tokenizer.json"))
-    return tmp_path / "bert"
+    return publish_bert(tmp_path / "bert", "apple hammer and cat", spare=5)
 
 
 @pytest.fixture

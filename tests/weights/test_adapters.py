@@ -12,6 +12,7 @@ import timm
 import torch
 import transformers
 from safetensors.torch import load_file, save_file
+from starting import publish_bert
 from torch import nn
 
 import zoo
@@ -23,7 +24,6 @@ from zoo.training import train
 from zoo.weights import from_published
 from zoo.weights.adapters import read_adapted
 from zoo.weights.start import place_of
-from zoo_text import tokenizer as tokenizers
 from zoo_vit.encoders import SIGLIP
 
 WORDS = ("apple", "plum", "pear", "hammer", "saw", "drill")
@@ -33,21 +33,7 @@ PICTURES = torch.linspace(-1, 1, 2 * 3 * 28 * 28).view(2, 3, 28, 28).sin()
 
 @pytest.fixture
 def bert(tmp_path: Path) -> Path:
-    """A folder of transformers' BERT with the size of text-micro."""
-    torch.manual_seed(0)
-    tokenizer = tokenizers.learn("wordpiece", [" ".join(WORDS)] * 4, max_vocab_size=300, lowercase=True)
-    config = transformers.BertConfig(
-        hidden_size=96,
-        num_hidden_layers=4,
-        num_attention_heads=3,
-        intermediate_size=384,
-        vocab_size=tokenizers.size(tokenizer),
-        max_position_embeddings=40,
-        initializer_range=0.2,
-    )
-    transformers.BertModel(config).save_pretrained(tmp_path / "bert")
-    tokenizer.save(str(tmp_path / "bert" / "tokenizer.json"))
-    return tmp_path / "bert"
+    return publish_bert(tmp_path / "bert", " ".join(WORDS), initializer_range=0.2)
 
 
 @pytest.fixture

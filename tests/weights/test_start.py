@@ -106,7 +106,7 @@ def test_adapters_alone_are_trained_saved_and_resumed(bert: Path, texts: Path, t
     shutil.move(bert, tmp_path / "moved")
     with pytest.raises(
         UserError,
-        match=r"the run began with are not there any more: there is no .*\nput them back, or say where they lie",
+        match=r"and that is not there any more: there is no .*\nput it back, or say where it lies",
     ):
         run.load_model()
     (run.folder / "report.json").unlink()
@@ -253,7 +253,7 @@ def test_a_run_goes_on_from_what_it_began_with(bert: Path, texts: Path, tmp_path
     tensors = load_file(bert / "model.safetensors")
     save_file({**tensors, "pooler.dense.bias": tensors["pooler.dense.bias"] + 1}, bert / "model.safetensors")
     (run.folder / "status.json").write_text('{"state": "failed"}')
-    with pytest.raises(UserError, match="changed after the run began\nput them back, or train anew"):
+    with pytest.raises(UserError, match="changed after the run began\nput it back, or train anew"):
         train("text-micro", out=run.folder, resume=True, show_progress=False)
 
 

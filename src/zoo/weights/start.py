@@ -2,11 +2,11 @@
 
 import hashlib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -238,17 +238,42 @@ def start_of(spec: RunSpec) -> Start | None:
     """
     if spec.weights is None:
         return None
+    source = spec.weights.source
+    return reopened(
+        lambda: open_start(Path(source), spec.task), spec.weights, f"the weights '{source}'", spec, "--weights"
+    )
+
+
+class Stamped(Protocol):
+    """What a training begins with."""
+
+    @property
+    def stamp(self) -> StartSpec: ...
+
+
+Opened = TypeVar("Opened", bound=Stamped)
+
+
+def reopened(open_it: Callable[[], Opened], began: StartSpec, what: str, spec: RunSpec, option: str) -> Opened:
+    """What a run began with, once more.
+
+    Args:
+        option: Of `zoo train`, by which it was named.
+
+    Raises:
+        UserError: It is not there any more, or something else.
+    """
     try:
-        start = open_start(Path(spec.weights.source), spec.task)
+        found = open_it()
     except UserError as error:
         why = str(error).partition("\n")[0]
         raise UserError(
-            f"the weights '{spec.weights.source}' that the run began with are not there any more: {why}\n"
-            f"put them back, or say where they lie: zoo train {spec.model} --resume --weights PLACE --out RUN"
+            f"the run began with {what}, and that is not there any more: {why}\n"
+            f"put it back, or say where it lies: zoo train {spec.model} --resume {option} PLACE --out RUN"
         ) from error
-    if start.stamp.sha256 != spec.weights.sha256:
-        raise UserError(f"the weights '{start.source}' changed after the run began\nput them back, or train anew")
-    return start
+    if found.stamp.sha256 != began.sha256:
+        raise UserError(f"{what} changed after the run began\nput it back, or train anew")
+    return found
 
 
 def _of_no_family(published: Published, families: Sequence[Family]) -> str:

@@ -13,7 +13,7 @@ from zoo.errors import UserError
 from zoo.files import user_path
 from zoo.run import open_run
 from zoo.specs import CoreSpec, RunSpec, StartSpec
-from zoo.weights.start import sha256_of
+from zoo.weights.start import reopened, sha256_of
 
 NOT_COMPARED = ("dropout", "attention_dropout", "drop_path")
 """What a core does in training alone."""
@@ -60,17 +60,8 @@ def transplant_of(spec: RunSpec) -> Transplant | None:
     """
     if spec.core_from is None:
         return None
-    try:
-        found = open_transplant(spec.core_from.source, spec)
-    except UserError as error:
-        why = str(error).partition("\n")[0]
-        raise UserError(
-            f"the core of '{spec.core_from.source}' that the run began with is not there any more: {why}\n"
-            f"put it back, or say where it lies: zoo train {spec.model} --resume --core PLACE --out RUN"
-        ) from error
-    if found.stamp.sha256 != spec.core_from.sha256:
-        raise UserError(f"the core of '{found.stamp.source}' changed after the run began\nput it back, or train anew")
-    return found
+    source = spec.core_from.source
+    return reopened(lambda: open_transplant(source, spec), spec.core_from, f"the core of '{source}'", spec, "--core")
 
 
 def refuse_unequal(theirs: RunSpec, ours: RunSpec, what: str) -> None:
