@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -239,39 +239,38 @@ def start_of(spec: RunSpec) -> Start | None:
     if spec.weights is None:
         return None
     source = spec.weights.source
-    return reopened(
-        lambda: open_start(Path(source), spec.task), spec.weights, f"the weights '{source}'", spec, "--weights"
-    )
+
+    def opened() -> tuple[Start, StartSpec]:
+        start = open_start(Path(source), spec.task)
+        return start, start.stamp
+
+    return reopened(opened, spec.weights, f"the weights '{source}'", spec, "--weights")
 
 
-class Stamped(Protocol):
-    """What a training begins with."""
-
-    @property
-    def stamp(self) -> StartSpec: ...
+Opened = TypeVar("Opened")
 
 
-Opened = TypeVar("Opened", bound=Stamped)
-
-
-def reopened(open_it: Callable[[], Opened], began: StartSpec, what: str, spec: RunSpec, option: str) -> Opened:
+def reopened(
+    open_it: Callable[[], tuple[Opened, StartSpec]], began: StartSpec, what: str, spec: RunSpec, option: str
+) -> Opened:
     """What a run began with, once more.
 
     Args:
+        open_it: Gives it, and its stamp as it is now.
         option: Of `zoo train`, by which it was named.
 
     Raises:
         UserError: It is not there any more, or something else.
     """
     try:
-        found = open_it()
+        found, now = open_it()
     except UserError as error:
         why = str(error).partition("\n")[0]
         raise UserError(
             f"the run began with {what}, and that is not there any more: {why}\n"
             f"put it back, or say where it lies: zoo train {spec.model} --resume {option} PLACE --out RUN"
         ) from error
-    if found.stamp.sha256 != began.sha256:
+    if now.sha256 != began.sha256:
         raise UserError(f"{what} changed after the run began\nput it back, or train anew")
     return found
 

@@ -61,7 +61,12 @@ def transplant_of(spec: RunSpec) -> Transplant | None:
     if spec.core_from is None:
         return None
     source = spec.core_from.source
-    return reopened(lambda: open_transplant(source, spec), spec.core_from, f"the core of '{source}'", spec, "--core")
+
+    def opened() -> tuple[Transplant, StartSpec]:
+        found = open_transplant(source, spec)
+        return found, found.stamp
+
+    return reopened(opened, spec.core_from, f"the core of '{source}'", spec, "--core")
 
 
 def refuse_unequal(theirs: RunSpec, ours: RunSpec, what: str) -> None:
